@@ -1,0 +1,1 @@
+"""The launcher: topology files, processes, verbs."""

@@ -1,0 +1,1 @@
+"""What decides: state machines and algorithms that components share. Pure."""

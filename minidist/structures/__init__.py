@@ -1,0 +1,1 @@
+"""What holds data. Pure: no sockets, files, threads, clocks, randomness or asyncio."""

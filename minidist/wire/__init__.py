@@ -1,0 +1,1 @@
+"""What travels: codecs between bytes and messages. Pure."""
