@@ -175,7 +175,7 @@ def _parse_choice(words: tuple[str, ...], text: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Option:
-    """What is known about one option. `clock` names the clock a duration runs on, "loop" or "service" (see clock.py)."""
+    """What is known about one option. `clock` names the clock a duration runs on: "loop" or "service" time."""
 
     summary: str
     why: str = ""
@@ -232,7 +232,7 @@ class Option:
 
 
 def option(default: Any, summary: str, **description: Any) -> Any:
-    """A field of a Config: `max_memory: Size = option(Size(0), "…", aliases=("maxmemory",), live=True)`; see `Option`."""
+    """A field of a Config: `max_memory: Size = option(Size(0), "…", aliases=("maxmemory",), live=True)`. See Option."""
     return field(default=default, metadata={"option": Option(summary=summary, **description)})
 
 

@@ -1,4 +1,4 @@
-"""The event loop, the one port to the outside world for time and network: uvloop where it exists, else asyncio's own."""
+"""The event loop, the one port to the outside world for time and network: uvloop where it exists, else asyncio."""
 
 import asyncio
 from collections.abc import Callable, Coroutine
