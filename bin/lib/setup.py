@@ -1,4 +1,4 @@
-"""Make or remake the checkout's .venv: `python setup.py ROOT base|test`, called by setup.sh when a glance is not enough.
+"""Make or remake the checkout's .venv: `python setup.py ROOT base|test`, called by setup.sh when it may be needed.
 
 The environment is rebuilt from nothing whenever pyproject.toml, the place of the checkout or the chosen Python changed:
 an environment that has been patched for months is not the one a newcomer gets. Only installing the test tools into a
@@ -231,14 +231,14 @@ def package_index() -> str:
     """Where pip would look: its environment variable, its configuration files, PyPI."""
     if url := os.environ.get("PIP_INDEX_URL"):
         return url
+    named = os.environ.get("PIP_CONFIG_FILE")
     home = Path.home()
-    files = [
-        os.environ.get("PIP_CONFIG_FILE", ""),
+    for file in (
+        Path(named or os.devnull),
         home / ".config/pip/pip.conf",
         home / ".pip/pip.conf",
-        "/etc/pip.conf",
-    ]
-    for file in files:
+        Path("/etc/pip.conf"),
+    ):
         settings = ConfigParser(interpolation=None)
         try:
             settings.read(file)
