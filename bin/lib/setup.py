@@ -231,14 +231,9 @@ def package_index() -> str:
     """Where pip would look: its environment variable, its configuration files, PyPI."""
     if url := os.environ.get("PIP_INDEX_URL"):
         return url
-    named = os.environ.get("PIP_CONFIG_FILE")
     home = Path.home()
-    for file in (
-        Path(named or os.devnull),
-        home / ".config/pip/pip.conf",
-        home / ".pip/pip.conf",
-        Path("/etc/pip.conf"),
-    ):
+    named = Path(os.environ.get("PIP_CONFIG_FILE", os.devnull))
+    for file in (named, home / ".config/pip/pip.conf", home / ".pip/pip.conf", Path("/etc/pip.conf")):
         settings = ConfigParser(interpolation=None)
         try:
             settings.read(file)
