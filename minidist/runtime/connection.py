@@ -18,7 +18,7 @@ So nobody keeps a transport, or its bound `write`, anywhere but in `connection.t
 import asyncio
 import socket
 import struct
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 if TYPE_CHECKING:
     from minidist.runtime.endpoint import Endpoint
@@ -35,7 +35,7 @@ class Connection(asyncio.Protocol):
 
     __slots__ = ("closing", "endpoint", "idle_rounds", "peer_name", "touched", "transport", "write_paused")
 
-    def __init__(self, endpoint: "Endpoint") -> None:
+    def __init__(self, endpoint: "Endpoint[Any]") -> None:
         self.endpoint = endpoint
         self.transport: asyncio.Transport = NO_TRANSPORT
         self.touched = False

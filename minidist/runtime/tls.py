@@ -9,7 +9,7 @@ if TYPE_CHECKING:
 
 
 def server_context(config: Config) -> "ssl.SSLContext | None":
-    """The listener's context of a node's options; None without --tls-cert. Raises ConfigError for files that do not fit."""
+    """The listener's context of a node's options; None without --tls-cert. Raises ConfigError for bad files."""
     if not config.tls_cert:
         return None
     import ssl

@@ -1,0 +1,78 @@
+"""The program `minidist`: which word runs what. Parsing of what follows the word belongs to what it runs.
+
+Every module is imported only when its word is used, so that a daemon does not pay for the launcher nor the launcher for
+the daemons.
+"""
+
+import sys
+from collections.abc import Sequence
+
+OK, USAGE = 0, 2
+DAEMON_NAMES = ("cache", "balancer")
+TOOLS = {
+    "demo": "a small cluster under load, with a node that dies: look what happens",
+    "load": "send load to a URL and report latencies",
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one word of the command line; the result is the exit code."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    if not words or words[0] in ("-h", "--help", "help"):
+        print(usage())
+        return OK if words else USAGE
+    word, rest = words[0], words[1:]
+    if word in ("--version", "version"):
+        from minidist import __version__
+
+        print(f"minidist {__version__}")
+        return OK
+    try:
+        return run(word, rest)
+    except KeyboardInterrupt:
+        return OK
+    except BrokenPipeError:
+        # The reader of our output went away (`minidist ps | head`): nothing is left to say.
+        sys.stderr.close()
+        return OK
+
+
+def run(word: str, rest: list[str]) -> int:
+    if word in DAEMON_NAMES:
+        from minidist.components import node_type
+        from minidist.runtime.daemon import main as daemon
+
+        return daemon(node_type(word), rest)
+    if word == "load":
+        from minidist.load.command import main as load
+
+        return load(rest)
+    if word == "demo":
+        from minidist.cluster.demo.command import main as demo
+
+        return demo(rest)
+    from minidist.cluster.verbs import VERBS
+    from minidist.cluster.verbs import main as verb
+
+    if word in VERBS:
+        return verb(word, rest)
+    known = [*DAEMON_NAMES, *TOOLS, *VERBS]
+    print(f"minidist: given {word!r}, allowed: one of {', '.join(known)}", file=sys.stderr)
+    return USAGE
+
+
+def usage() -> str:
+    """What `minidist --help` prints."""
+    from minidist.cluster.verbs import VERBS
+    from minidist.components import COMPONENTS
+
+    def section(title: str, rows: dict[str, str]) -> str:
+        return f"{title}\n" + "".join(f"  {word:<10} {text}\n" for word, text in rows.items())
+
+    daemons = {component.name: component.summary for component in COMPONENTS}
+    return (
+        "usage: minidist WORD …      (minidist WORD --help says more)\n\n"
+        + section("Try it:", TOOLS)
+        + section("\nA daemon by itself:", daemons)
+        + section("\nA cluster from a topology file:", VERBS)
+    ).rstrip()

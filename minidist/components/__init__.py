@@ -1,0 +1,30 @@
+"""The components: each a folder with the same file names. This tuple, written by hand, is the only registry."""
+
+import importlib
+from typing import NamedTuple
+
+from minidist.runtime.node import Node
+
+
+class Component(NamedTuple):
+    """Where a component is found. Its module is imported only when it is used."""
+
+    name: str
+    module: str
+    node: str
+    summary: str
+
+
+COMPONENTS = (
+    Component("cache", "minidist.components.cache.server", "Cache", "LRU/TTL cache that speaks Redis' protocol"),
+    Component("balancer", "minidist.components.balancer.server", "Balancer", "HTTP load balancer and reverse proxy"),
+)
+
+NAMES = tuple(component.name for component in COMPONENTS)
+
+
+def node_type(name: str) -> type[Node]:
+    """The Node class of a component. Raises KeyError for an unknown name."""
+    component = {component.name: component for component in COMPONENTS}[name]
+    found: type[Node] = getattr(importlib.import_module(component.module), component.node)
+    return found

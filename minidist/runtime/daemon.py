@@ -1,0 +1,84 @@
+"""A daemon: one node in one process, from its command line to its exit code.
+
+Options are read, logs set up, the node started; then one JSON line on stdout says that it serves. SIGTERM and SIGINT
+drain and exit 0, a second one exits at once. What goes wrong at the start is one line on stderr: exit 2 for a wrong
+option, exit 1 for what the machine refused (port taken, unreadable data, no such file).
+"""
+
+import asyncio
+import contextlib
+import json
+import os
+import signal
+import sys
+from collections.abc import Mapping, Sequence
+
+from minidist.runtime import logs
+from minidist.runtime.collector import Collector
+from minidist.runtime.config import Config, ConfigError, load
+from minidist.runtime.endpoint import ListenError
+from minidist.runtime.loop import run
+from minidist.runtime.node import Node
+from minidist.runtime.ports import real_ports
+from minidist.runtime.randomness import fresh_seed
+
+OK, FAILED, USAGE = 0, 1, 2
+STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+
+
+def main(node_type: type[Node], argv: Sequence[str], environ: Mapping[str, str] = os.environ) -> int:
+    """Run a daemon to its end; the result is the exit code."""
+    component = node_type.config_type.component
+    try:
+        config = load(node_type.config_type, argv, environ)
+    except ConfigError as error:
+        print(f"minidist {component}: {error}", file=sys.stderr)  # noqa: T201
+        return USAGE
+    logs.set_up(config.log_level, config.log_format)
+    if config.die_with_parent:
+        from minidist.runtime.parent import die_with_parent
+
+        die_with_parent()
+    try:
+        run(serve(node_type, config))
+    except (ConfigError, ListenError, OSError) as error:
+        print(f"minidist {component}: {error}", file=sys.stderr)  # noqa: T201
+        return USAGE if isinstance(error, ConfigError) else FAILED
+    return OK
+
+
+async def serve(node_type: type[Node], config: Config) -> None:
+    """Start the node, say so, wait for a stop signal, drain."""
+    seed = fresh_seed() if config.seed is None else config.seed
+    node = node_type(config, real_ports(config.data_dir, seed))
+    stopping = asyncio.Event()
+    handle_signals(stopping)
+    await node.start()
+    try:
+        collector = Collector()
+        collector.install()
+        node.log.info("seed", seed=seed)
+        announce(node)
+        await stopping.wait()
+        await node.drain()
+    finally:
+        await node.stop()
+
+
+def handle_signals(stopping: asyncio.Event) -> None:
+    """The first stop signal sets the event, the second ends the process at once."""
+    loop = asyncio.get_running_loop()
+
+    def stop() -> None:
+        if stopping.is_set():
+            os._exit(OK)
+        stopping.set()
+
+    for number in STOP_SIGNALS:
+        loop.add_signal_handler(number, stop)
+
+
+def announce(node: Node) -> None:
+    """Print the ready line. A closed stdout is no reason not to serve."""
+    with contextlib.suppress(BrokenPipeError):
+        print(json.dumps(node.ready_line(), separators=(",", ":")), flush=True)  # noqa: T201

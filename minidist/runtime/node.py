@@ -1,0 +1,334 @@
+"""A node: one running instance of a component, in whichever of the three worlds it lives.
+
+The daemon (`daemon.py`) runs one per process; tests run several in their own loop; the simulator runs a whole cluster in
+one. A component subclasses `Node`, opens its listeners in `open_data()`, and says what it knows through `status()`,
+`figures()` and `families()`; everything every node has (admin port, events, faults, clock, reset, drain) is here.
+
+    node = Cache(CacheConfig(listen=Address("127.0.0.1", 0)), ports)
+    await node.start()          # listeners accept, data is recovered; raises ListenError, ConfigError, OSError
+    node.ready_line()           # what the contract prints
+    await node.drain()          # finish what has begun, refuse what is new
+    await node.stop()
+
+Components that run as several processes (`--workers N`) are written in two halves. CONTROL (health checks, settings,
+whatever must have a single writer) is opened by `open_control()`, DATA (listeners, pools) by `open_data()`. The halves
+talk only by plain dicts: control tells all data halves with `decide()`, received by `decided()`; data tells control with
+`report()`, received by `reported()`. In one process these are calls; with workers, frames on a socket pair
+(workers.py). A component without `--workers` ignores the distinction.
+"""
+
+import asyncio
+import os
+from collections.abc import Callable, Iterable
+from enum import Enum
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
+
+from minidist import __version__
+from minidist.runtime.config import Address, Config
+from minidist.runtime.connection import Connection
+from minidist.runtime.endpoint import Dialler, Limits, Listener
+from minidist.runtime.events import EventLog
+from minidist.runtime.faults import FaultSet
+from minidist.runtime.logs import NodeLog
+from minidist.runtime.metrics import Family, counter, gauge
+from minidist.runtime.ports import Ports
+from minidist.wire.inspection import Inspector
+
+if TYPE_CHECKING:
+    from minidist.runtime.admin import AdminServer, Routes
+
+K = TypeVar("K", bound=Connection)
+Message = dict[str, Any]
+
+
+class NodeState(Enum):
+    """The life of a node; `Node.become_*` moves between them."""
+
+    STARTING = "starting"
+    RUNNING = "running"
+    DRAINING = "draining"
+    STOPPED = "stopped"
+
+
+class Halves(Enum):
+    """Which halves of a component this process runs."""
+
+    BOTH = "both"
+    CONTROL = "control"
+    DATA = "data"
+
+
+class Link:
+    """How the two halves of a component reach each other. This one is for both in one process: plain calls."""
+
+    def __init__(self, node: "Node") -> None:
+        self.node = node
+
+    def decide(self, decision: Message) -> None:
+        self.node.decided(decision)
+
+    def report(self, report: Message) -> None:
+        self.node.reported(0, report)
+
+
+class Node:
+    """Base of all components. Subclasses set `config_type` and override the methods of the first block."""
+
+    config_type: ClassVar[type[Config]]
+
+    def __init__(self, config: Config, ports: Ports, halves: Halves = Halves.BOTH) -> None:
+        self.config = config
+        self.started_with = config
+        self.ports = ports
+        self.clock = ports.clock
+        self.random = ports.random
+        self.halves = halves
+        self.name = config.node_name
+        self.log = NodeLog(self.name)
+        self.events = EventLog(self.name, self.log, ports.clock.wall)
+        self.faults = FaultSet(self.name, ports, self.events)
+        self.listeners: dict[str, Listener[Any]] = {}
+        self.diallers: dict[str, Dialler[Any]] = {}
+        self.link = Link(self)
+        self.state = NodeState.STARTING
+        self.admin: AdminServer | None = None
+        self._started_s = 0.0
+
+    # --- for components ---------------------------------------------------------------------------------------------
+
+    async def open_control(self) -> None:
+        """Start the control half, before the data half. Raises what makes a start fail."""
+
+    async def open_data(self) -> None:
+        """Recover data and open the listeners, through `self.listen`."""
+
+    async def close_all(self) -> None:
+        """Stop the component's own timers and tasks; listeners and diallers are closed by the base."""
+
+    def decided(self, decision: Message) -> None:
+        """The data half hears from the control half."""
+
+    def reported(self, worker: int, report: Message) -> None:
+        """The control half hears from the data half of a worker (0 when there is only one)."""
+
+    def role(self) -> str:
+        """leader, follower, …; empty where a component has no roles."""
+        return ""
+
+    def peers(self) -> list[Message]:
+        """`[{"name", "address", "connected", "lag"}]` of the other nodes of the cluster."""
+        return []
+
+    def status_fields(self) -> Message:
+        """What `GET /status` says beyond the common fields."""
+        return {}
+
+    def figures(self) -> Message:
+        """Running figures for `top`: at least `requests_total` and `p99_ms`."""
+        return {}
+
+    def families(self) -> Iterable[Family]:
+        """The component's metrics, read now."""
+        return ()
+
+    def routes(self) -> "Routes":
+        """Admin routes beyond the common ones."""
+        return {}
+
+    def configured(self, before: Config) -> None:
+        """`self.config` has changed at run time; `before` is what it was."""
+
+    async def reset_data(self) -> None:
+        """`POST /reset`: drop data, users, scripts and counters; connections stay."""
+
+    # --- what components use ----------------------------------------------------------------------------------------
+
+    async def listen(
+        self,
+        name: str,
+        address: Address,
+        factory: Callable[[Listener[K]], K],
+        *,
+        inspector: Inspector | None = None,
+        buffer_high_water_bytes: int = 0,
+    ) -> Listener[K]:
+        """Open a listener under the node's limits, TLS and faults. The first one is the node's address."""
+        from minidist.runtime.tls import server_context
+
+        limits = self.limits()
+        limits.buffer_high_water_bytes = buffer_high_water_bytes
+        listener = Listener(
+            name,
+            address,
+            factory,
+            limits=limits,
+            log=self.log,
+            faults=self.faults,
+            inspector=inspector,
+            tls=server_context(self.config),
+            reuse_port=self.config.reuse_port,
+        )
+        await listener.start()
+        self.listeners[name] = listener
+        return listener
+
+    def dialler(self, name: str, limits: Limits | None = None, inspector: Inspector | None = None) -> Dialler[Any]:
+        """A dialler under the node's faults."""
+        self.diallers[name] = Dialler(name, limits=limits, log=self.log, faults=self.faults, inspector=inspector)
+        return self.diallers[name]
+
+    def limits(self) -> Limits:
+        return Limits(
+            max_connections=self.config.max_clients,
+            max_buffered_bytes=self.config.client_buffer,
+            idle_timeout_s=self.config.idle_timeout / 1000,
+        )
+
+    def decide(self, decision: Message) -> None:
+        """Control half → every data half."""
+        self.link.decide(decision)
+
+    def report(self, report: Message) -> None:
+        """Data half → control half."""
+        self.link.report(report)
+
+    # --- life -------------------------------------------------------------------------------------------------------
+
+    async def start(self) -> None:
+        """Recover, listen, open the admin port; on failure everything opened is closed again and the error raised."""
+        self._started_s = asyncio.get_running_loop().time()
+        try:
+            if self.halves is not Halves.DATA:
+                await self.open_control()
+            if self.halves is not Halves.CONTROL:
+                await self.open_data()
+            if self.halves is not Halves.DATA:
+                await self._open_admin()
+        except BaseException:
+            await self.stop()
+            raise
+        self.become_running()
+
+    async def _open_admin(self) -> None:
+        from minidist.runtime.admin import AdminServer
+        from minidist.runtime.node_admin import routes_of
+
+        self.admin = AdminServer(routes_of(self), self.config.admin, token=read_token(self.config), log=self.log)
+        await self.admin.start()
+
+    async def drain(self, timeout_s: float | None = None) -> None:
+        """Refuse what is new and wait for what has begun, at most `timeout_s` (default: the option)."""
+        if self.state is NodeState.RUNNING:
+            self.become_draining()
+        timeout_s = self.config.drain_timeout / 1000 if timeout_s is None else timeout_s
+        await asyncio.gather(*(listener.drain(timeout_s) for listener in self.listeners.values()))
+
+    async def stop(self) -> None:
+        """Close everything at once. Safe to call more than once and after a failed start."""
+        self.become_stopped()
+        await self.close_all()
+        for endpoint in (*self.listeners.values(), *self.diallers.values()):
+            endpoint.close()
+        self.faults.clear()
+        if self.admin is not None:
+            await self.admin.close()
+        await self.ports.disk.close()
+
+    def become_running(self) -> None:
+        self.state = NodeState.RUNNING
+        self.events.emit("running", address=str(self.address))
+
+    def become_draining(self) -> None:
+        self.state = NodeState.DRAINING
+        self.events.emit("draining")
+
+    def become_stopped(self) -> None:
+        self.state = NodeState.STOPPED
+
+    async def reset(self) -> None:
+        """As new: data, users, changed settings, faults, clock offset, counters. Connections stay."""
+        self.faults.clear()
+        self.clock.reset()
+        self.configure(self.started_with)
+        for endpoint in (*self.listeners.values(), *self.diallers.values()):
+            endpoint.counters = type(endpoint.counters)()
+        await self.reset_data()
+        self.events.emit("reset")
+
+    def configure(self, config: Config) -> None:
+        """Take a changed configuration (made by `Config.changed`) at run time."""
+        before, self.config = self.config, config
+        limits = self.limits()
+        for listener in self.listeners.values():
+            limits.buffer_high_water_bytes = listener.limits.buffer_high_water_bytes
+            listener.apply_limits(limits)
+        self.configured(before)
+
+    # --- what others see --------------------------------------------------------------------------------------------
+
+    @property
+    def component(self) -> str:
+        return self.config_type.component
+
+    @property
+    def address(self) -> Address:
+        """Where clients connect: the first listener's address."""
+        return next((listener.address for listener in self.listeners.values()), self.config.listen)
+
+    def addresses(self) -> dict[str, str]:
+        """Every listener's address by name."""
+        return {name: str(listener.address) for name, listener in self.listeners.items()}
+
+    def ready_line(self) -> Message:
+        """The JSON object that a daemon prints when it serves."""
+        return {
+            "event": "ready",
+            "component": self.component,
+            "name": self.name,
+            "address": str(self.address),
+            "admin": str(self.admin.address) if self.admin else "",
+            "listeners": self.addresses(),
+            "pid": os.getpid(),
+        }
+
+    def status(self) -> Message:
+        """`GET /status`, in the contract's fields."""
+        return {
+            "name": self.name,
+            "component": self.component,
+            "version": __version__,
+            "pid": os.getpid(),
+            "state": self.state.value,
+            "role": self.role(),
+            "uptime_s": round(asyncio.get_running_loop().time() - self._started_s, 3),
+            "address": str(self.address),
+            "listeners": self.addresses(),
+            "peers": self.peers(),
+            "faults": self.faults.listed(),
+            "clock_offset_ms": self.clock.offset_ms,
+            "figures": self.figures(),
+        } | self.status_fields()
+
+    def all_families(self) -> list[Family]:
+        """The node's and its component's metrics."""
+        endpoints = [*self.listeners.values(), *self.diallers.values()]
+        families = [gauge("info", "1, labelled with what runs.", 1, component=self.component, version=__version__)]
+        for name, summary, read in (
+            ("connections_opened_total", "Connections opened.", lambda each: each.counters.opened),
+            ("connections_refused_total", "Connections over the limit.", lambda each: each.counters.refused),
+            ("connections_idle_closed_total", "Connections closed as idle.", lambda each: each.counters.closed_idle),
+            ("connections_slow_closed_total", "Slow consumers cut off.", lambda each: each.counters.closed_slow),
+        ):
+            families.append(Family(name, "counter", summary, [({"endpoint": e.name}, read(e)) for e in endpoints]))
+        connections = [({"endpoint": each.name}, len(each.connections)) for each in endpoints]
+        families.append(Family("connections", "gauge", "Open connections.", connections))
+        families.append(counter("events_total", "Events emitted.", self.events.sequence))
+        return [*families, *self.families()]
+
+
+def read_token(config: Config) -> str:
+    """The admin token of the file that the options name, or "". Raises OSError when it cannot be read."""
+    if not config.admin_token_file:
+        return ""
+    with open(config.admin_token_file, encoding="utf-8") as file:
+        return file.read().strip()
