@@ -18,11 +18,10 @@ LAST_CHUNK = b"0\r\n\r\n"
 
 # RFC 9112 section 7.1: 1*HEXDIG and nothing else; int(x, 16) alone would take "_", "+", "0x" and spaces.
 # 15 digits stay below 2^63. Extensions are skipped, but only well-formed ones.
-_NAME = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
+_TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
 _QUOTED = rb'"(?:[\t \x21\x23-\x5b\x5d-\x7e\x80-\xff]|\\[\t\x20-\x7e\x80-\xff])*"'
-_chunk_line = re.compile(
-    rb"([0-9A-Fa-f]{1,15})((?:;" + _NAME + rb"(?:=(?:" + _NAME + rb"|" + _QUOTED + rb"))?)*)"
-).fullmatch
+_EXTENSION = rb";" + _TOKEN + rb"(?:=(?:" + _TOKEN + rb"|" + _QUOTED + rb"))?"
+_chunk_line = re.compile(rb"([0-9A-Fa-f]{1,15})((?:" + _EXTENSION + rb")*)").fullmatch
 _chunk_line_start = re.compile(rb"[0-9A-Fa-f]{1,15}(?:;[\t\x20-\x7e\x80-\xff]*)?\r?").fullmatch
 
 #: Must not come in a trailer (RFC 9110 section 6.5.1): framing, routing, authentication, request modifiers, content.

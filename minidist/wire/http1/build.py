@@ -11,8 +11,8 @@ REASONS = {
     200: "OK", 201: "Created", 202: "Accepted", 204: "No Content", 206: "Partial Content",
     301: "Moved Permanently", 302: "Found", 303: "See Other", 304: "Not Modified", 307: "Temporary Redirect",
     308: "Permanent Redirect", 400: "Bad Request", 401: "Unauthorized", 403: "Forbidden", 404: "Not Found",
-    405: "Method Not Allowed", 408: "Request Timeout", 409: "Conflict", 411: "Length Required", 413: "Content Too Large",
-    414: "URI Too Long", 415: "Unsupported Media Type", 416: "Range Not Satisfiable", 417: "Expectation Failed",
+    405: "Method Not Allowed", 408: "Request Timeout", 409: "Conflict", 411: "Length Required",
+    413: "Content Too Large", 414: "URI Too Long", 415: "Unsupported Media Type", 416: "Range Not Satisfiable", 417: "Expectation Failed",
     421: "Misdirected Request", 422: "Unprocessable Content", 426: "Upgrade Required", 429: "Too Many Requests",
     431: "Request Header Fields Too Large", 500: "Internal Server Error", 501: "Not Implemented", 502: "Bad Gateway",
     503: "Service Unavailable", 504: "Gateway Timeout", 505: "HTTP Version Not Supported",
@@ -30,7 +30,7 @@ def status_line(status: int, reason: bytes = b"") -> bytes:
 
 
 def request(method: str, target: str, host: str, headers: Headers = (), body: bytes = b"") -> bytes:
-    """A whole request with Content-Length. Raises ValueError for what would break the head (CR, LF, spaces in the target)."""
+    """A whole request with Content-Length. Raises ValueError for what would break the head."""
     if _unwritable_target(target):
         raise ValueError(f"target cannot be sent: {target!r}")
     lines = [f"{method} {target} HTTP/1.1", f"Host: {host}", *_lines(headers)]

@@ -42,7 +42,7 @@ class ResponseReader:
         max_body_bytes: int = 64 * 1024 * 1024,
         keep_body: bool = True,
     ) -> None:
-        """`parser` may be shared between connections, which saves work. Without `keep_body` bodies are counted and dropped."""
+        """`parser` may be shared between connections. Without `keep_body` bodies are only counted."""
         self.persistent = True
         self.rest = b""
         self._parser = parser or ResponseParser(Limits())
@@ -122,7 +122,7 @@ class ResponseReader:
         return response
 
     def eof(self) -> Response | None:
-        """The connection ended. Returns the response that ended with it; raises HttpError(502) when one was cut short."""
+        """The connection ended. Returns the response that ended with it; HttpError(502) when one was cut short."""
         self.persistent = False
         if self._body is not None:
             try:

@@ -1,10 +1,10 @@
 """Strict parsing of HTTP/1.x heads (RFC 9110, RFC 9112).
 
 A front end and a back end that read one head differently can be made to disagree about where a request ends: request
-smuggling. So nothing is repaired here, whatever the RFC lets a recipient tolerate (bare LF, obs-fold, white space before
-the colon, repeated Content-Length …): a head is either exactly what the grammar says or it is an HttpError.
+smuggling. So nothing is repaired here, whatever the RFC lets a recipient tolerate (bare LF, obs-fold, white space
+before the colon, repeated Content-Length …): a head is either exactly what the grammar says or it is an HttpError.
 Two leniencies, since clients need them and no framing hangs on them: one empty line before a request line
-(RFC 9112 section 2.2), and visible ASCII in the target that a URI should have escaped ("|", "{" …, which browsers send).
+(RFC 9112 section 2.2), and visible ASCII in the target that a URI should have escaped (browsers send "|" and "{").
 
 Speed comes from what repeats. A line that was validated once is kept with its verdict, and so is a whole block of
 field lines: the next request of the same client usually differs only in its first line. Both tables are bounded and
@@ -57,7 +57,7 @@ class _Parser:
         return HttpError(status if self.status == 400 else self.status, text)
 
     def _end(self, buffer: bytes, start: int) -> int:
-        """Index of the empty line that ends the head, or -1 when it is not there yet. Refuses early what cannot become one."""
+        """Index of the empty line that ends the head; -1 when it is not there yet but still may come."""
         end = buffer.find(b"\r\n\r\n", start)
         if end >= 0:
             if end - start > self.limits.head_bytes:
@@ -113,7 +113,7 @@ class _Parser:
         return field
 
     def _read_framing(self, fields: Fields) -> list[bytes]:
-        """Fill in what the block says about this hop; return the field names that Connection nominates as hop-by-hop."""
+        """Fill in what the block says about this hop; return the names that Connection nominates as hop-by-hop."""
         options: list[bytes] = []
         upgrade = b""
         for field in fields.items:
@@ -217,20 +217,19 @@ class RequestParser(_Parser):
         return RequestHead(method, target, minor, host, fields, length, persistent), end + 4
 
     def _refuse_early(self, buffer: bytes, start: int) -> None:
-        """A TLS hello or other noise never gets an empty line: refuse what cannot be a method before the time-out does."""
+        """A TLS hello never gets an empty line: refuse what cannot be a method before the time-out does."""
         first = buffer[start : start + 1]
         if first and first != b"\r" and not _token(first):
             raise HttpError(400, "not an HTTP request")
-        if buffer.find(b"\r\n", start, start + self.limits.target_bytes) < 0:
-            if len(buffer) - start > self.limits.target_bytes:
-                raise HttpError(414, "request target is too long")
+        longest = self.limits.target_bytes
+        if len(buffer) - start > longest and buffer.find(b"\r\n", start, start + longest) < 0:
+            raise HttpError(414, "request target is too long")
 
     def _bad_request_line(self, line: bytes) -> HttpError:
         if len(line) > self.limits.target_bytes:
             return HttpError(414, "request target is too long")
-        if _any_version(line):
-            if line[-8:-2] != b"HTTP/1" or line[-1:] not in b"01":
-                return HttpError(505, "only HTTP/1.0 and HTTP/1.1 are spoken here")
+        if _any_version(line) and line[-8:] not in (b"HTTP/1.0", b"HTTP/1.1"):
+            return HttpError(505, "only HTTP/1.0 and HTTP/1.1 are spoken here")
         return HttpError(400, "malformed request line")
 
 
@@ -240,7 +239,7 @@ class ResponseParser(_Parser):
     status = 502
 
     def parse(self, buffer: bytes, start: int = 0) -> tuple[ResponseHead, int] | None:
-        """Read the head at `start`: it and the index just past it, or None when more bytes are needed. Raises HttpError(502)."""
+        """Read the head at `start`. Returns it with the index just past it, or None; raises HttpError(502)."""
         end = self._end(buffer, start)
         if end < 0:
             if not b"HTTP/1.".startswith(buffer[start : start + 7]):

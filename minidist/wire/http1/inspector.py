@@ -1,7 +1,7 @@
-"""What faults need to know about HTTP requests (wire/inspection.py): where each ends, what it is called, how to refuse it.
+"""What faults need to know about HTTP requests (wire/inspection.py): where each ends, its name, how to refuse it.
 
-The name is the method and the path without its query, "GET /items"; the key is the path. A request counts when it is complete, body
-included: before that there is nothing that a scripted answer could replace without breaking the framing.
+The name is the method and the path without its query, "GET /items"; the key is the path. A request counts when it is
+complete, body included: before that there is nothing that a scripted answer could replace without breaking the framing.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ class HttpInspector:
         self._parser = RequestParser(limits)
 
     def requests(self, buffer: bytes) -> list[tuple[str, str, int]]:
-        """(name, key, index just past it) of each complete request in the buffer; ends at what is malformed or unfinished."""
+        """(name, key, index just past it) of each complete request; ends at what is malformed or unfinished."""
         found: list[tuple[str, str, int]] = []
         at = 0
         try:
@@ -40,7 +40,7 @@ class HttpInspector:
         return found
 
     def error_reply(self, request: bytes, text: str) -> bytes:
-        """A response that stands in for the answer to `request`. `text` may start with a status: "429 slow down"; else 503."""
+        """A response that stands in for the answer to `request`: 503, or what `text` starts with ("429 slow down")."""
         status, reason = 503, text
         first, _, rest = text.partition(" ")
         if len(first) == 3 and first.isascii() and first.isdigit() and "200" <= first <= "599":

@@ -1,4 +1,4 @@
-"""What an HTTP/1.x message is once it has been believed: validated heads, their framing facts, the errors of those that were not.
+"""What an HTTP/1.x message is once it has been believed: validated heads, their framing facts, and the error if not.
 
 Everything here is immutable and carries bytes as they travelled, except that surrounding white space is gone and names
 are also kept in lower case. A `Fields` is shared between all messages whose field block was byte for byte the same.
@@ -49,7 +49,7 @@ class Field:
 
 
 class Fields:
-    """A validated block of field lines with what it says about this hop (RFC 9110 section 7.6.1, RFC 9112 sections 6, 9)."""
+    """A validated block of field lines, and what it says about this hop (RFC 9110 section 7.6.1, RFC 9112 section 6)."""
 
     __slots__ = (
         "chunked",
@@ -74,7 +74,7 @@ class Fields:
         self.te_trailers = False
         self.expect_continue = False
         self.host: bytes | None = None
-        #: The lines that go on to the next hop, each with its CRLF: without Host, framing, hop-by-hop and dropped fields.
+        #: The lines for the next hop, each with its CRLF: without Host, framing, hop-by-hop and dropped fields.
         self.end_to_end = b""
 
     def get(self, name: bytes) -> bytes | None:
@@ -89,7 +89,7 @@ class Fields:
 
 
 class RequestHead:
-    """A believed request head. `target` is in origin form (or "*", or an authority for CONNECT), `host` never absent in 1.1."""
+    """A believed request head. `target` is in origin form, or "*", or an authority for CONNECT."""
 
     __slots__ = ("fields", "host", "length", "method", "minor", "persistent", "target")
 
