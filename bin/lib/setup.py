@@ -86,7 +86,7 @@ class Environment:
                 env={**os.environ, **environment},
             )
         if done.returncode:
-            raise SetUpError(f"{last_complaint(self.log)} (all output: {self.log})")
+            raise SetUpError(f"{last_complaint(self.log)} (the whole output is in {self.log})")
 
 
 def python_version() -> str:
@@ -95,9 +95,13 @@ def python_version() -> str:
 
 
 def last_complaint(log: Path) -> str:
+    """The installer's last line that names a cause: pip wraps the cause in general remarks, uv lists it step by step."""
     lines = [line.strip() for line in log.read_text(errors="replace").splitlines() if line.strip()]
-    complaints = [line for line in lines if re.match(r"(error|fatal|×|\w*Error)\b", line, re.IGNORECASE)]
-    return (complaints or lines or ["the installer failed without a word"])[-1]
+    for pattern in (r"ERROR: (?!Failed to build)", r"cause: Failed", r"(error|fatal|\w+Error)\b"):
+        found = [line for line in lines if re.match(pattern, line)]
+        if found:
+            return found[-1]
+    return lines[-1] if lines else "the installer failed without a word"
 
 
 def set_up(root: Path, what: str) -> None:
@@ -151,15 +155,17 @@ def install_with_uv(environment: Environment, requirements: list[str], fresh: bo
     uv = shutil.which("uv")
     if uv is None:
         return False
-    settings = {}
-    if "PIP_INDEX_URL" in os.environ and not any(name in os.environ for name in ("UV_INDEX_URL", "UV_DEFAULT_INDEX")):
-        settings["UV_INDEX_URL"] = os.environ["PIP_INDEX_URL"]  # uv does not read pip's settings
+    # What pip does by itself: trust the system's certificates (a company's proxy), and its own setting for the index.
+    settings = {"UV_SYSTEM_CERTS": "1", "UV_NATIVE_TLS": "1"}
+    if index := os.environ.get("PIP_INDEX_URL"):
+        settings["UV_DEFAULT_INDEX"] = index
+    settings.update({name: value for name, value in os.environ.items() if name.startswith("UV_")})
     try:
         if fresh:
             environment.run(uv, "venv", "--quiet", "--allow-existing", "--python", base_python(), environment.path)
         environment.run(uv, "pip", "install", "--python", environment.python, *requirements, **settings)
     except SetUpError as error:
-        say(f"uv could not do it, trying pip ({error})")
+        say(f"uv failed, trying pip ({error})")
         return False
     return True
 
