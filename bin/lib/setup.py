@@ -86,7 +86,7 @@ class Environment:
                 env={**os.environ, **environment},
             )
         if done.returncode:
-            raise SetUpError(f"{last_complaint(self.log)} (the whole output is in {self.log})")
+            raise SetUpError(f"{last_complaint(self.log)} (is the package index reachable? all output: {self.log})")
 
 
 def python_version() -> str:
@@ -95,7 +95,7 @@ def python_version() -> str:
 
 
 def last_complaint(log: Path) -> str:
-    """The installer's last line that names a cause: pip wraps the cause in general remarks, uv lists it step by step."""
+    """The installer's last line that names a cause, which pip wraps in general remarks and uv lists step by step."""
     lines = [line.strip() for line in log.read_text(errors="replace").splitlines() if line.strip()]
     for pattern in (r"ERROR: (?!Failed to build)", r"cause: Failed", r"(error|fatal|\w+Error)\b"):
         found = [line for line in lines if re.match(pattern, line)]
