@@ -61,13 +61,16 @@ class _Parser:
         end = buffer.find(b"\r\n\r\n", start)
         if end >= 0:
             if end - start > self.limits.head_bytes:
-                raise self._error("head is too large", 431)
+                raise self._too_large(buffer, start)
             return end
         if len(buffer) - start > self.limits.head_bytes:
-            raise self._error("head is too large", 431)
+            raise self._too_large(buffer, start)
         if buffer.count(b"\n", start) != buffer.count(b"\r\n", start):
             raise self._error("line feed without carriage return")
         return -1
+
+    def _too_large(self, buffer: bytes, start: int) -> HttpError:
+        return self._error("head is too large", 431)
 
     def _fields(self, block: bytes) -> Fields:
         fields = self._blocks.get(block)
@@ -221,9 +224,16 @@ class RequestParser(_Parser):
         first = buffer[start : start + 1]
         if first and first != b"\r" and not _token(first):
             raise HttpError(400, "not an HTTP request")
-        longest = self.limits.target_bytes
-        if len(buffer) - start > longest and buffer.find(b"\r\n", start, start + longest) < 0:
-            raise HttpError(414, "request target is too long")
+        if len(buffer) - start > self.limits.target_bytes and not self._has_first_line(buffer, start):
+            raise self._too_large(buffer, start)
+
+    def _has_first_line(self, buffer: bytes, start: int) -> bool:
+        return buffer.find(b"\r\n", start, start + self.limits.target_bytes) >= 0
+
+    def _too_large(self, buffer: bytes, start: int) -> HttpError:
+        if not self._has_first_line(buffer, start):
+            return HttpError(414, "request target is too long")
+        return super()._too_large(buffer, start)
 
     def _bad_request_line(self, line: bytes) -> HttpError:
         if len(line) > self.limits.target_bytes:

@@ -49,7 +49,7 @@ class Field:
 
 
 class Fields:
-    """A validated block of field lines, and what it says about this hop (RFC 9110 section 7.6.1, RFC 9112 section 6)."""
+    """A validated block of field lines, and what it says about this hop (RFC 9110 section 7.6.1)."""
 
     __slots__ = (
         "chunked",
