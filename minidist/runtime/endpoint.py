@@ -82,6 +82,8 @@ class Endpoint(Generic[K]):
         self.faults = faults
         self.connections: dict[K, None] = {}
         self.counters = Counters()
+        # Whether faults that name no peer are about these connections: accepted ones, and links between nodes.
+        self.concerns_everyone = False
         self._write_stalled: dict[K, tuple[int, int]] = {}  # connection → (bytes buffered, sweeps without progress)
         self._sweep: asyncio.TimerHandle | None = None
         self._empty: asyncio.Future[None] | None = None
@@ -135,6 +137,9 @@ class Endpoint(Generic[K]):
     def renamed(self, connection: K) -> None:
         if self.faults is not None and self.faults.active:
             self.faults.attach(connection)
+
+    def set_refusing(self, refusing: bool) -> None:
+        """A fault wants every new connection refused (or no longer); only a listener can."""
 
     # --- sweep ------------------------------------------------------------------------------------------------------
 
@@ -227,7 +232,10 @@ class Listener(Endpoint[K]):
         self.factory = factory
         self.tls = tls
         self.reuse_port = reuse_port
+        self.concerns_everyone = True
         self._server: asyncio.Server | None = None
+        self._refusing = False
+        self._relisten: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
         """Listen; `address` then has the port that was taken. Raises ListenError."""
@@ -250,8 +258,7 @@ class Listener(Endpoint[K]):
             )
         except OSError as error:
             raise ListenError(f"cannot listen on {self.address}: {error.strerror or error}") from error
-        name = self._server.sockets[0].getsockname()
-        self.address = Address(self.address.host, name[1])
+        self.address = Address(self.address.host, self._server.sockets[0].getsockname()[1])
 
     def _accept(self) -> K:
         return self.factory(self)
@@ -266,11 +273,21 @@ class Listener(Endpoint[K]):
             self._server.close()
             self._server = None
 
+    def set_refusing(self, refusing: bool) -> None:
+        """Really refuse: without a listening socket the kernel answers a connect with a reset."""
+        if refusing and self._server is not None:
+            self.stop_accepting()
+            self._refusing = True
+        elif not refusing and self._refusing:
+            self._refusing = False
+            self._relisten = asyncio.get_running_loop().create_task(self.start())
+
     async def drain(self, timeout_s: float) -> None:
         self.stop_accepting()
         await super().drain(timeout_s)
 
     def close(self) -> None:
+        self._refusing = False
         self.stop_accepting()
         super().close()
 
@@ -289,12 +306,12 @@ class Dialler(Endpoint[K]):
         server_hostname: str | None = None,
     ) -> K:
         """An open connection. Raises DialError, also when it takes longer than `timeout_s` of loop time."""
-        if self.faults is not None and self.faults.active:
-            await self.faults.before_dial(address, peer_name, timeout_s)
         loop = asyncio.get_running_loop()
         connection = factory(self)
         connection.peer_name = peer_name
         try:
+            if self.faults is not None and self.faults.active:
+                await self.faults.before_dial(self, address, peer_name, timeout_s)
             async with asyncio.timeout(timeout_s):
                 if address.path:
                     await loop.create_unix_connection(

@@ -1,7 +1,7 @@
 """A node: one running instance of a component, in whichever of the three worlds it lives.
 
-The daemon (`daemon.py`) runs one per process; tests run several in their own loop; the simulator runs a whole cluster in
-one. A component subclasses `Node`, opens its listeners in `open_data()`, and says what it knows through `status()`,
+The daemon (`daemon.py`) runs one per process, tests run several in their own loop, the simulator runs a whole cluster
+in one. A component subclasses `Node`, opens its listeners in `open_data()`, says what it knows in `status_fields()`,
 `figures()` and `families()`; everything every node has (admin port, events, faults, clock, reset, drain) is here.
 
     node = Cache(CacheConfig(listen=Address("127.0.0.1", 0)), ports)
@@ -12,8 +12,8 @@ one. A component subclasses `Node`, opens its listeners in `open_data()`, and sa
 
 Components that run as several processes (`--workers N`) are written in two halves. CONTROL (health checks, settings,
 whatever must have a single writer) is opened by `open_control()`, DATA (listeners, pools) by `open_data()`. The halves
-talk only by plain dicts: control tells all data halves with `decide()`, received by `decided()`; data tells control with
-`report()`, received by `reported()`. In one process these are calls; with workers, frames on a socket pair
+talk only by plain dicts: control tells all data halves with `decide()`, received by `decided()`; data tells control
+with `report()`, received by `reported()`. In one process these are calls; with workers, frames on a socket pair
 (workers.py). A component without `--workers` ignores the distinction.
 """
 
@@ -232,7 +232,7 @@ class Node:
         self.faults.clear()
         if self.admin is not None:
             await self.admin.close()
-        await self.ports.disk.close()
+        await self.ports.close()
 
     def become_running(self) -> None:
         self.state = NodeState.RUNNING
@@ -254,6 +254,31 @@ class Node:
             endpoint.counters = type(endpoint.counters)()
         await self.reset_data()
         self.events.emit("reset")
+
+    # What the admin port asks for; with workers these reach all of them before they return (workers.py).
+
+    async def add_fault(self, spec: Message) -> str:
+        """Set a fault; its id. Raises FaultError."""
+        return self.faults.add(spec)
+
+    async def remove_fault(self, fault_id: str) -> bool:
+        return self.faults.remove(fault_id)
+
+    async def clear_faults(self) -> list[str]:
+        """End every fault; their ids."""
+        ids = list(self.faults.faults)
+        self.faults.clear()
+        return ids
+
+    async def advance_clock(self, by_ms: int) -> None:
+        self.clock.advance(by_ms)
+        self.events.emit("clock-moved", by_ms=by_ms, offset_ms=self.clock.offset_ms)
+
+    async def whole_status(self) -> Message:
+        return self.status()
+
+    async def whole_families(self) -> list[Family]:
+        return self.all_families()
 
     def configure(self, config: Config) -> None:
         """Take a changed configuration (made by `Config.changed`) at run time."""
@@ -313,13 +338,14 @@ class Node:
         """The node's and its component's metrics."""
         endpoints = [*self.listeners.values(), *self.diallers.values()]
         families = [gauge("info", "1, labelled with what runs.", 1, component=self.component, version=__version__)]
-        for name, summary, read in (
-            ("connections_opened_total", "Connections opened.", lambda each: each.counters.opened),
-            ("connections_refused_total", "Connections over the limit.", lambda each: each.counters.refused),
-            ("connections_idle_closed_total", "Connections closed as idle.", lambda each: each.counters.closed_idle),
-            ("connections_slow_closed_total", "Slow consumers cut off.", lambda each: each.counters.closed_slow),
+        for field, summary in (
+            ("opened", "Connections opened."),
+            ("refused", "Connections over the limit."),
+            ("closed_idle", "Connections closed as idle."),
+            ("closed_slow", "Slow consumers cut off."),
         ):
-            families.append(Family(name, "counter", summary, [({"endpoint": e.name}, read(e)) for e in endpoints]))
+            samples = [({"endpoint": each.name}, getattr(each.counters, field)) for each in endpoints]
+            families.append(Family(f"connections_{field}_total", "counter", summary, samples))
         connections = [({"endpoint": each.name}, len(each.connections)) for each in endpoints]
         families.append(Family("connections", "gauge", "Open connections.", connections))
         families.append(counter("events_total", "Events emitted.", self.events.sequence))

@@ -93,6 +93,9 @@ class DiskFaults:
         self._supported = supported
         self._faults: list[DiskFault] = []
 
+    def supports(self, what: DiskFaultKind) -> bool:
+        return what in self._supported
+
     def add(self, fault: DiskFault) -> None:
         """Raises NotSupported when this disk cannot do it."""
         if fault.what not in self._supported:

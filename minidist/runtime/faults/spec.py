@@ -1,0 +1,215 @@
+"""What a fault is: the one vocabulary of all three worlds, read from a plain dict and checked.
+
+The dict is what `minidist fault add` sends, what a schedule file holds and what a test's handle builds:
+
+    {"kind": "delay", "ms": 50, "jitter_ms": 5, "peer": {"name": "web-1"}, "direction": "in", "times": 3}
+
+`peer` is absent (everyone), one peer or a list. A peer is a name (`"store-2"`, `"client:jobs"`), an address
+(`"127.0.0.1:4001"`) or an object `{"name", "addresses": […], "pgids": […]}`, with which the launcher describes a user's
+program: it is recognised by the process group that holds the other end of a connection.
+"""
+
+import fnmatch
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Any
+
+from minidist.runtime.config import parse_duration
+
+Spec = Mapping[str, Any]
+
+
+class FaultError(ValueError):
+    """A fault that cannot be taken: which key, what was given, what is allowed."""
+
+    def __init__(self, key: str, given: object, allowed: str) -> None:
+        super().__init__(f"{key}: given {given!r}, allowed: {allowed}")
+
+
+class Kind(Enum):
+    """The kinds that a node applies itself; `kill` and `pause` are done to a process from outside."""
+
+    PARTITION = "partition"
+    DELAY = "delay"
+    BANDWIDTH = "bandwidth"
+    DROP = "drop"
+    REFUSE = "refuse"
+    RESET = "reset"
+    HANG = "hang"
+    REPLY = "reply"
+    DISK = "disk"
+    CLOCK = "clock"
+
+
+class Direction(Enum):
+    """Seen from the node: bytes that arrive, bytes that leave, or both."""
+
+    IN = "in"
+    OUT = "out"
+    BOTH = "both"
+
+
+COMMON_KEYS = ("id", "kind", "peer", "direction", "probability", "times", "duration", "seed", "at")
+# The parameters of each kind: name → (how it is read, whether it must be given)
+PARAMETERS: dict[Kind, dict[str, tuple[str, bool]]] = {
+    Kind.PARTITION: {},
+    Kind.DELAY: {"ms": ("number", True), "jitter_ms": ("number", False)},
+    Kind.BANDWIDTH: {"bytes_per_s": ("number", True)},
+    Kind.DROP: {},
+    Kind.REFUSE: {},
+    Kind.RESET: {"after_bytes": ("number", False)},
+    Kind.HANG: {"after_bytes": ("number", False)},
+    Kind.REPLY: {"error": ("text", True), "match": ("text", False), "key": ("text", False)},
+    Kind.DISK: {"what": ("disk", True), "ms": ("number", False)},
+    Kind.CLOCK: {"by": ("span", False), "rate": ("number", False)},
+}
+DISK_FAULTS = ("slow", "full", "failing-fsync", "torn", "lost-unsynced")
+
+
+@dataclass(frozen=True, slots=True)
+class Peer:
+    """Who a fault is about: any of these marks is enough."""
+
+    name: str = ""
+    addresses: tuple[str, ...] = ()
+    pgids: tuple[int, ...] = ()
+
+    def shown(self) -> str:
+        return self.name or ",".join(self.addresses)
+
+
+@dataclass(slots=True)
+class Fault:
+    """One fault with its parameters. `fired` counts how often it took effect; `times_left` is None without a limit."""
+
+    id: str
+    kind: Kind
+    peers: tuple[Peer, ...] = ()
+    direction: Direction = Direction.BOTH
+    probability: float = 1.0
+    times: int | None = None
+    duration_ms: int | None = None
+    at_ms: int = 0
+    seed: int | None = None
+    parameters: dict[str, Any] = field(default_factory=dict)
+    fired: int = 0
+
+    @property
+    def spent(self) -> bool:
+        return self.times is not None and self.fired >= self.times
+
+    def number(self, name: str) -> float:
+        return float(self.parameters.get(name, 0))
+
+    def matches_request(self, name: str, key: str) -> bool:
+        """Whether a `reply` fault is about this request; patterns are globs, a match pattern is case-insensitive."""
+        pattern, key_pattern = self.parameters.get("match", "*"), self.parameters.get("key", "*")
+        return fnmatch.fnmatchcase(name.upper(), pattern.upper()) and fnmatch.fnmatchcase(key, key_pattern)
+
+    def acts_on(self, direction: Direction) -> bool:
+        return self.direction in (direction, Direction.BOTH)
+
+    def shown(self) -> dict[str, Any]:
+        """As `GET /faults` lists it: the contract's keys, and how often it fired."""
+        optional = {"times": self.times, "duration_ms": self.duration_ms, "seed": self.seed}
+        return (
+            {"id": self.id, "kind": self.kind.value, "peer": [peer.shown() for peer in self.peers]}
+            | {"direction": self.direction.value, "probability": self.probability}
+            | {key: value for key, value in optional.items() if value is not None}
+            | self.parameters
+            | {"fired": self.fired}
+        )
+
+
+def read_fault(spec: Spec, default_id: str) -> Fault:
+    """The fault a dict describes. Raises FaultError naming the key."""
+    kinds = ", ".join(kind.value for kind in Kind)
+    try:
+        kind = Kind(spec.get("kind"))
+    except ValueError as error:
+        raise FaultError("kind", spec.get("kind"), f"one of {kinds}") from error
+    allowed = PARAMETERS[kind]
+    for key in spec:
+        if key not in COMMON_KEYS and key not in allowed:
+            raise FaultError(key, spec[key], f"for {kind.value} one of {', '.join((*COMMON_KEYS, *allowed))}")
+    parameters = {}
+    for name, (form, needed) in allowed.items():
+        if spec.get(name) is not None:
+            parameters[name] = _read(form, name, spec[name])
+        elif needed:
+            raise FaultError(name, None, f"a value: {kind.value} needs it")
+    if kind is Kind.CLOCK and not parameters:
+        raise FaultError("by", None, "a duration, or a rate")
+    return Fault(
+        id=str(spec.get("id") or default_id),
+        kind=kind,
+        peers=_read_peers(spec.get("peer")),
+        direction=_read_direction(spec.get("direction", "both")),
+        probability=_read_probability(spec.get("probability", 1.0)),
+        times=None if spec.get("times") is None else int(_read("number", "times", spec["times"])),
+        duration_ms=None if spec.get("duration") is None else _read("span", "duration", spec["duration"]),
+        at_ms=_read("span", "at", spec.get("at") or 0),
+        seed=None if spec.get("seed") is None else int(_read("number", "seed", spec["seed"])),
+        parameters=parameters,
+    )
+
+
+def _read(form: str, key: str, given: Any) -> Any:
+    """A value in one of the forms: number (not negative), span (milliseconds, from text or number), disk, text."""
+    if form == "disk":
+        if given not in DISK_FAULTS:
+            raise FaultError(key, given, "one of " + ", ".join(DISK_FAULTS))
+        return given
+    if form == "text":
+        return str(given)
+    try:
+        if form == "span" and isinstance(given, str):
+            sign = -1 if given.startswith("-") else 1
+            return sign * parse_duration(given.lstrip("+-"))
+        number = float(given)
+        if isinstance(given, bool) or (form == "number" and number < 0):
+            raise ValueError
+        return int(number) if number == int(number) else number
+    except (ValueError, TypeError, OverflowError) as error:
+        allowed = "a duration such as 1500ms, 30s, 2h" if form == "span" else "a number that is not negative"
+        raise FaultError(key, given, allowed) from error
+
+
+def _read_direction(given: Any) -> Direction:
+    try:
+        return Direction(given)
+    except ValueError as error:
+        raise FaultError("direction", given, "in, out or both") from error
+
+
+def _read_probability(given: Any) -> float:
+    try:
+        probability = float(given)
+    except (ValueError, TypeError) as error:
+        raise FaultError("probability", given, "a number from 0 to 1") from error
+    if not 0 <= probability <= 1:
+        raise FaultError("probability", given, "a number from 0 to 1")
+    return probability
+
+
+def _read_peers(given: Any) -> tuple[Peer, ...]:
+    if given is None:
+        return ()
+    peers = given if isinstance(given, list | tuple) else [given]
+    return tuple(_read_peer(peer) for peer in peers)
+
+
+def _read_peer(given: Any) -> Peer:
+    if isinstance(given, str) and given:
+        host, colon, port = given.rpartition(":")
+        is_address = bool(colon and host and port.isdigit() and not given.startswith("client:"))
+        return Peer(addresses=(given,)) if is_address else Peer(name=given)
+    try:
+        return Peer(
+            name=str(given.get("name", "")),
+            addresses=tuple(str(address) for address in given.get("addresses", ())),
+            pgids=tuple(int(pgid) for pgid in given.get("pgids", ())),
+        )
+    except (AttributeError, TypeError, ValueError) as error:
+        raise FaultError("peer", given, "a name, an address, or {name, addresses, pgids}") from error

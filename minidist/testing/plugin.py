@@ -1,0 +1,1 @@
+"""The pytest plugin. It loads in every pytest run of its users, so it imports nothing until a fixture is used."""
