@@ -15,10 +15,10 @@ from collections.abc import Mapping, Sequence
 
 from minidist.runtime import logs
 from minidist.runtime.collector import Collector
-from minidist.runtime.config import Config, ConfigError, load
+from minidist.runtime.config import Config, ConfigError, WorkersConfig, load
 from minidist.runtime.endpoint import ListenError
 from minidist.runtime.loop import run
-from minidist.runtime.node import Node
+from minidist.runtime.node import Halves, Node
 from minidist.runtime.ports import real_ports
 from minidist.runtime.randomness import fresh_seed
 
@@ -50,7 +50,8 @@ def main(node_type: type[Node], argv: Sequence[str], environ: Mapping[str, str] 
 async def serve(node_type: type[Node], config: Config) -> None:
     """Start the node, say so, wait for a stop signal, drain."""
     seed = fresh_seed() if config.seed is None else config.seed
-    node = node_type(config, real_ports(config.data_dir, seed))
+    halves = Halves.CONTROL if isinstance(config, WorkersConfig) and config.workers > 1 else Halves.BOTH
+    node = node_type(config, real_ports(config.data_dir, seed), halves)
     stopping = asyncio.Event()
     handle_signals(stopping)
     await node.start()

@@ -15,10 +15,11 @@ admin port) is beyond their reach.
 """
 
 import asyncio
+import socket
 import ssl
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Generic, TypeVar
+from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 
 from minidist.runtime.config import Address
 from minidist.runtime.connection import Connection
@@ -63,6 +64,14 @@ class Counters:
     closed_slow: int = 0
 
 
+class Lease(Protocol):
+    """Where a worker process asks for a larger part of a limit (workers.py)."""
+
+    def ask(self) -> None:
+        """Ask for room for the endpoint's waiting connections; the answer comes through `Endpoint.extend`."""
+        ...
+
+
 class Endpoint(Generic[K]):
     """The common part of Listener and Dialler."""
 
@@ -84,6 +93,9 @@ class Endpoint(Generic[K]):
         self.counters = Counters()
         # Whether faults that name no peer are about these connections: accepted ones, and links between nodes.
         self.concerns_everyone = False
+        # With workers: who is asked for more room when `max_connections`, this process' part, is used up.
+        self.lease: Lease | None = None
+        self._waiting: dict[K, None] = {}
         self._write_stalled: dict[K, tuple[int, int]] = {}  # connection → (bytes buffered, sweeps without progress)
         self._sweep: asyncio.TimerHandle | None = None
         self._empty: asyncio.Future[None] | None = None
@@ -95,12 +107,23 @@ class Endpoint(Generic[K]):
     def admit(self, connection: K) -> bool:
         """Take a new connection in, unless there are too many or a fault forbids it."""
         if len(self.connections) >= self.limits.max_connections:
-            self.counters.refused += 1
-            goodbye = connection.refused()
-            if goodbye:
-                connection.transport.write(goodbye)
-            connection.close()
+            if self.lease is None:
+                self._refuse(connection)
+            else:
+                connection.transport.pause_reading()
+                self._waiting[connection] = None
+                self.lease.ask()
             return False
+        return self._take_in(connection)
+
+    def _refuse(self, connection: K) -> None:
+        self.counters.refused += 1
+        goodbye = connection.refused()
+        if goodbye:
+            connection.transport.write(goodbye)
+        connection.close()
+
+    def _take_in(self, connection: K) -> bool:
         self.connections[connection] = None
         self.counters.opened += 1
         if self.limits.buffer_high_water_bytes:
@@ -112,12 +135,29 @@ class Endpoint(Generic[K]):
 
     def forget(self, connection: K) -> bool:
         """A connection is gone; False when it was never admitted."""
+        self._waiting.pop(connection, None)
         self._write_stalled.pop(connection, None)
         known = connection in self.connections
         self.connections.pop(connection, None)
         if not self.connections and self._empty is not None and not self._empty.done():
             self._empty.set_result(None)
         return known
+
+    @property
+    def waiting_count(self) -> int:
+        """Connections that wait for the lease to be extended."""
+        return len(self._waiting)
+
+    def extend(self, granted: int) -> None:
+        """The lease's answer: room for so many more. Who still finds none is refused."""
+        self.limits.max_connections += granted
+        waiting, self._waiting = self._waiting, {}
+        for connection in waiting:
+            if len(self.connections) >= self.limits.max_connections:
+                self._refuse(connection)
+            elif self._take_in(connection):
+                connection.transport.resume_reading()
+                connection.opened()
 
     def stalled(self, connection: K) -> None:
         """The peer does not keep up with what we write."""
@@ -226,12 +266,14 @@ class Listener(Endpoint[K]):
         inspector: Inspector | None = None,
         tls: ssl.SSLContext | None = None,
         reuse_port: bool = False,
+        shared_socket: socket.socket | None = None,
     ) -> None:
         super().__init__(name, limits=limits, log=log, faults=faults, inspector=inspector)
         self.address = address
         self.factory = factory
         self.tls = tls
         self.reuse_port = reuse_port
+        self.shared_socket = shared_socket
         self.concerns_everyone = True
         self._server: asyncio.Server | None = None
         self._refusing = False
@@ -245,6 +287,9 @@ class Listener(Endpoint[K]):
                 self._server = await loop.create_unix_server(
                     self._accept, self.address.path, ssl=self.tls, backlog=BACKLOG
                 )
+                return
+            if self.shared_socket is not None:
+                self._server = await loop.create_server(self._accept, sock=self.shared_socket, ssl=self.tls)
                 return
             # Both families of `localhost` would get different free ports, so port 0 means IPv4.
             host = "127.0.0.1" if self.address.host == "localhost" and not self.address.port else self.address.host

@@ -7,7 +7,7 @@ The exposition format is Prometheus' text format 0.0.4.
 from bisect import bisect_left
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 # Upper bounds in seconds; from a RESP command (tens of µs) to a request that gave up.
 LATENCY_BOUNDS_S = (
@@ -116,3 +116,55 @@ def _escape(text: str, *, quote: bool = False) -> str:
 
 def _number(value: float) -> str:
     return str(int(value)) if value == int(value) else repr(float(value))
+
+
+# --- Figures of several processes as one ----------------------------------------------------------------------------
+
+
+def pack_family(family: Family) -> list[Any]:
+    samples = [
+        [labels, [list(value.bounds), value.counts, value.total] if isinstance(value, Histogram) else value]
+        for labels, value in family.samples
+    ]
+    return [family.name, family.kind, family.summary, samples]
+
+
+def unpack_family(packed: list[Any]) -> Family:
+    name, kind, summary, samples = packed
+    return Family(
+        name, kind, summary,
+        [(labels, Histogram(*value) if isinstance(value, list) else value) for labels, value in samples],
+    )  # fmt: skip
+
+
+def merge_family(merged: dict[str, Family], family: Family) -> None:
+    """Add a family's samples to those of the same name: equal labels are summed (`info` stays 1)."""
+    known = merged.setdefault(family.name, Family(family.name, family.kind, family.summary, []))
+    sums = {tuple(sorted(labels.items())): (labels, value) for labels, value in known.samples}
+    for labels, value in family.samples:
+        key = tuple(sorted(labels.items()))
+        if key not in sums:
+            sums[key] = (labels, value)
+        elif family.name != "info":
+            sums[key] = (labels, _sum(sums[key][1], value))
+    known.samples = list(sums.values())
+
+
+def _sum(first: "float | Histogram", second: "float | Histogram") -> "float | Histogram":
+    if isinstance(first, Histogram) and isinstance(second, Histogram):
+        counts = [a + b for a, b in zip(first.counts, second.counts, strict=True)]
+        return Histogram(first.bounds, counts, first.total + second.total)
+    assert not isinstance(first, Histogram)
+    assert not isinstance(second, Histogram)
+    return first + second
+
+
+def merge_figures(figures: list[dict[str, Any]]) -> dict[str, Any]:
+    """Running figures of the whole: sums, but the worst of what is a time (names that end in _ms)."""
+    merged: dict[str, Any] = {}
+    for each in figures:
+        for name, value in each.items():
+            if isinstance(value, int | float):
+                before = merged.get(name, 0)
+                merged[name] = max(before, value) if name.endswith("_ms") else before + value
+    return merged

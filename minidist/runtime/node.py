@@ -19,23 +19,25 @@ with `report()`, received by `reported()`. In one process these are calls; with 
 
 import asyncio
 import os
+import socket
 from collections.abc import Callable, Iterable
 from enum import Enum
-from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeVar
 
 from minidist import __version__
 from minidist.runtime.config import Address, Config
 from minidist.runtime.connection import Connection
 from minidist.runtime.endpoint import Dialler, Limits, Listener
 from minidist.runtime.events import EventLog
-from minidist.runtime.faults import FaultSet
+from minidist.runtime.faults import FaultError, FaultSet
 from minidist.runtime.logs import NodeLog
-from minidist.runtime.metrics import Family, counter, gauge
+from minidist.runtime.metrics import Family, counter, gauge, merge_family, merge_figures
 from minidist.runtime.ports import Ports
 from minidist.wire.inspection import Inspector
 
 if TYPE_CHECKING:
     from minidist.runtime.admin import AdminServer, Routes
+    from minidist.runtime.workers import Workers
 
 K = TypeVar("K", bound=Connection)
 Message = dict[str, Any]
@@ -56,6 +58,14 @@ class Halves(Enum):
     BOTH = "both"
     CONTROL = "control"
     DATA = "data"
+
+
+class NodeLink(Protocol):
+    """How the two halves of a component reach each other."""
+
+    def decide(self, decision: Message) -> None: ...
+
+    def report(self, report: Message) -> None: ...
 
 
 class Link:
@@ -89,7 +99,9 @@ class Node:
         self.faults = FaultSet(self.name, ports, self.events)
         self.listeners: dict[str, Listener[Any]] = {}
         self.diallers: dict[str, Dialler[Any]] = {}
-        self.link = Link(self)
+        self.link: NodeLink = Link(self)
+        self.workers: Workers | None = None
+        self.shared_socket: socket.socket | None = None
         self.state = NodeState.STARTING
         self.admin: AdminServer | None = None
         self._started_s = 0.0
@@ -110,6 +122,10 @@ class Node:
 
     def reported(self, worker: int, report: Message) -> None:
         """The control half hears from the data half of a worker (0 when there is only one)."""
+
+    def standing_decisions(self) -> list[Message]:
+        """What the control half tells a data half that has just started (a restarted worker)."""
+        return []
 
     def role(self) -> str:
         """leader, follower, …; empty where a component has no roles."""
@@ -167,6 +183,7 @@ class Node:
             inspector=inspector,
             tls=server_context(self.config),
             reuse_port=self.config.reuse_port,
+            shared_socket=self.shared_socket,
         )
         await listener.start()
         self.listeners[name] = listener
@@ -200,6 +217,8 @@ class Node:
         try:
             if self.halves is not Halves.DATA:
                 await self.open_control()
+            if self.halves is Halves.CONTROL:
+                await self._start_workers()
             if self.halves is not Halves.CONTROL:
                 await self.open_data()
             if self.halves is not Halves.DATA:
@@ -208,6 +227,13 @@ class Node:
             await self.stop()
             raise
         self.become_running()
+
+    async def _start_workers(self) -> None:
+        from minidist.runtime.workers import Workers
+
+        self.faults.delegates = True
+        self.link = self.workers = Workers(self, getattr(self.config, "workers", 1))
+        await self.workers.start()
 
     async def _open_admin(self) -> None:
         from minidist.runtime.admin import AdminServer
@@ -221,11 +247,15 @@ class Node:
         if self.state is NodeState.RUNNING:
             self.become_draining()
         timeout_s = self.config.drain_timeout / 1000 if timeout_s is None else timeout_s
+        if self.workers is not None:
+            await self.workers.drain(timeout_s)
         await asyncio.gather(*(listener.drain(timeout_s) for listener in self.listeners.values()))
 
     async def stop(self) -> None:
         """Close everything at once. Safe to call more than once and after a failed start."""
         self.become_stopped()
+        if self.workers is not None:
+            await self.workers.stop()
         await self.close_all()
         for endpoint in (*self.listeners.values(), *self.diallers.values()):
             endpoint.close()
@@ -253,32 +283,61 @@ class Node:
         for endpoint in (*self.listeners.values(), *self.diallers.values()):
             endpoint.counters = type(endpoint.counters)()
         await self.reset_data()
+        if self.workers is not None:
+            await self.workers.reset()
         self.events.emit("reset")
 
-    # What the admin port asks for; with workers these reach all of them before they return (workers.py).
+    # What the admin port asks for; with workers it has reached all of them when these return.
 
     async def add_fault(self, spec: Message) -> str:
         """Set a fault; its id. Raises FaultError."""
-        return self.faults.add(spec)
+        fault_id = self.faults.add(spec)
+        if self.workers is not None:
+            try:
+                await self.workers.add_fault({**spec, "id": fault_id})
+            except FaultError:
+                self.faults.remove(fault_id)
+                raise
+        return fault_id
 
     async def remove_fault(self, fault_id: str) -> bool:
+        """End a fault; False when there is none of that id."""
+        if self.workers is not None:
+            await self.workers.remove_fault(fault_id)
         return self.faults.remove(fault_id)
 
     async def clear_faults(self) -> list[str]:
         """End every fault; their ids."""
         ids = list(self.faults.faults)
+        for fault_id in ids:
+            await self.remove_fault(fault_id)
         self.faults.clear()
         return ids
 
     async def advance_clock(self, by_ms: int) -> None:
         self.clock.advance(by_ms)
+        if self.workers is not None:
+            await self.workers.advance_clock(by_ms)
         self.events.emit("clock-moved", by_ms=by_ms, offset_ms=self.clock.offset_ms)
 
     async def whole_status(self) -> Message:
-        return self.status()
+        """The status of the node, all workers taken together."""
+        status = self.status()
+        if self.workers is not None:
+            statuses = await self.workers.statuses()
+            status["figures"] = merge_figures([status["figures"], *(each["figures"] for each in statuses)])
+            status["workers"] = [{"pid": each["pid"], "figures": each["figures"]} for each in statuses]
+            for fault in status["faults"]:
+                shares = [share for each in statuses for share in each["faults"] if share["id"] == fault["id"]]
+                fault["fired"] += sum(share["fired"] for share in shares)
+        return status
 
     async def whole_families(self) -> list[Family]:
-        return self.all_families()
+        """The metrics of the node, all workers summed."""
+        families = {family.name: family for family in self.all_families()}
+        for family in await self.workers.families() if self.workers is not None else ():
+            merge_family(families, family)
+        return list(families.values())
 
     def configure(self, config: Config) -> None:
         """Take a changed configuration (made by `Config.changed`) at run time."""
@@ -298,10 +357,14 @@ class Node:
     @property
     def address(self) -> Address:
         """Where clients connect: the first listener's address."""
+        if self.workers is not None:
+            return self.workers.address
         return next((listener.address for listener in self.listeners.values()), self.config.listen)
 
     def addresses(self) -> dict[str, str]:
         """Every listener's address by name."""
+        if self.workers is not None:
+            return self.workers.listeners
         return {name: str(listener.address) for name, listener in self.listeners.items()}
 
     def ready_line(self) -> Message:

@@ -41,6 +41,7 @@ class FaultSet:
         self.endpoints: list[Endpoint[Any]] = []
         self.faults: dict[str, Fault] = {}
         self.active = False
+        self.delegates = False  # the listeners are in worker processes, which have fault sets of their own
         self._shims: dict[Connection, Shim] = {}
         self._randoms: dict[str, random.Random] = {}
         self._timers: dict[str, asyncio.TimerHandle] = {}
@@ -56,7 +57,7 @@ class FaultSet:
         fault = read_fault(spec, f"f{self._count}")
         if fault.id in self.faults or fault.id in self._timers:
             raise FaultError("id", fault.id, "an id that is not in use")
-        if fault.kind is Kind.REPLY and not any(endpoint.inspector for endpoint in self.endpoints):
+        if fault.kind is Kind.REPLY and not self.delegates and not any(each.inspector for each in self.endpoints):
             raise FaultError("kind", "reply", "only on a component whose protocol has requests")
         if fault.kind is Kind.DISK:
             self._check_disk(fault)

@@ -161,14 +161,18 @@ class Shim(asyncio.Transport, asyncio.Protocol):
         self.faultset = faultset
         self.connection = connection
         self.real = connection.transport
+        # Where events go: the connection, or what stands in for it (relay.py).
+        self.protocol = cast(asyncio.Protocol, self.real.get_protocol())
         self.loop = asyncio.get_running_loop()
         self.incoming = Pipe(self, Direction.IN, self._arrived)
         self.outgoing = Pipe(self, Direction.OUT, self._leaves)
         self.counted: list[str] = []  # ids of the faults that have counted this connection
         self._requests = b""  # the start of a request, while a reply fault waits for its end
-        self._reading = True
+        # As the protocol left it: it may have paused reading, and have been told to pause writing.
+        self._reading = self.real.is_reading()
+        self.incoming.held = not self._reading
+        self._told_pause = self.outgoing.held = connection.write_paused
         self._wants_close = False
-        self._told_pause = False
         self.real.set_protocol(self)
         connection.transport = self
 
@@ -181,7 +185,7 @@ class Shim(asyncio.Transport, asyncio.Protocol):
                 pipe.hurry()
         if not self._replies() and self._requests:
             rest, self._requests = self._requests, b""
-            self.connection.data_received(rest)
+            self.protocol.data_received(rest)
         strikes = [f for f in faults if f.kind is Kind.RESET and not f.number("after_bytes")]
         if strikes:
             self.struck(Kind.RESET)
@@ -201,18 +205,18 @@ class Shim(asyncio.Transport, asyncio.Protocol):
         """A pipe ran empty: tell the writer it may go on, close if that was asked for, leave if nothing holds us."""
         if self._told_pause and self.outgoing.size <= PIPE_LIMIT_BYTES // 4:
             self._told_pause = False
-            self.connection.resume_writing()
+            self.protocol.resume_writing()
         if self._reading and self.incoming.size <= PIPE_LIMIT_BYTES // 4 and not self.real.is_closing():
             self.real.resume_reading()
         if self._wants_close and not self.outgoing.queue:
             self.real.close()
         idle = not (self.incoming.queue or self.outgoing.queue or self.incoming.faults or self.outgoing.faults)
         if idle and self.connection.transport is self and not self._requests and not self.real.is_closing():
-            self.real.set_protocol(self.connection)
+            self.real.set_protocol(self.protocol)
             self.connection.transport = self.real
             self.faultset.detached(self.connection)
             if self._told_pause:
-                self.connection.resume_writing()
+                self.protocol.resume_writing()
 
     # --- incoming ---------------------------------------------------------------------------------------------------
 
@@ -226,7 +230,7 @@ class Shim(asyncio.Transport, asyncio.Protocol):
         return True
 
     def _eof(self) -> None:
-        if not self.connection.eof_received():
+        if not self.protocol.eof_received():
             self.close()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -239,7 +243,7 @@ class Shim(asyncio.Transport, asyncio.Protocol):
         self.incoming.stop()
         self.outgoing.stop()
         self.faultset.detached(self.connection)
-        self.connection.connection_lost(exc)
+        self.protocol.connection_lost(exc)
 
     def pause_writing(self) -> None:
         self.outgoing.held = True
@@ -255,21 +259,21 @@ class Shim(asyncio.Transport, asyncio.Protocol):
         """Bytes reach the connection; requests that a reply fault chooses are answered here instead."""
         inspector = self.connection.endpoint.inspector
         if not self._replies() or inspector is None:
-            self.connection.data_received(data)
+            self.protocol.data_received(data)
             return
         buffer = self._requests + data
         start = 0
         for name, key, end in inspector.requests(buffer):
             fault = next((f for f in self._replies() if f.matches_request(name, key) and self.faultset.hits(f)), None)
             if fault is None:
-                self.connection.data_received(buffer[start:end])
+                self.protocol.data_received(buffer[start:end])
             else:
                 self.write(inspector.error_reply(buffer[start:end], str(fault.parameters["error"])))
             start = end
         self._requests = buffer[start:]
         if len(self._requests) > LONGEST_REQUEST_BYTES or (self._requests and not self._replies()):
             rest, self._requests = self._requests, b""
-            self.connection.data_received(rest)
+            self.protocol.data_received(rest)
 
     # --- outgoing: the transport that the connection sees -----------------------------------------------------------
 
@@ -278,7 +282,7 @@ class Shim(asyncio.Transport, asyncio.Protocol):
             self.outgoing.put(bytes(data))
             if self.outgoing.size > PIPE_LIMIT_BYTES and not self._told_pause:
                 self._told_pause = True
-                self.connection.pause_writing()
+                self.protocol.pause_writing()
 
     def writelines(self, list_of_data: Any) -> None:
         self.write(b"".join(list_of_data))
@@ -333,7 +337,7 @@ class Shim(asyncio.Transport, asyncio.Protocol):
         return self.real.get_write_buffer_limits()
 
     def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:
-        self.connection = cast(Connection, protocol)
+        self.protocol = cast(asyncio.Protocol, protocol)
 
     def get_protocol(self) -> asyncio.BaseProtocol:
-        return self.connection
+        return self.protocol

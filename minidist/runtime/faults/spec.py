@@ -26,6 +26,13 @@ class FaultError(ValueError):
     def __init__(self, key: str, given: object, allowed: str) -> None:
         super().__init__(f"{key}: given {given!r}, allowed: {allowed}")
 
+    @classmethod
+    def said(cls, text: str) -> "FaultError":
+        """The error that another process has put into words."""
+        error = cls.__new__(cls)
+        ValueError.__init__(error, text)
+        return error
+
 
 class Kind(Enum):
     """The kinds that a node applies itself; `kill` and `pause` are done to a process from outside."""
@@ -109,6 +116,20 @@ class Fault:
 
     def acts_on(self, direction: Direction) -> bool:
         return self.direction in (direction, Direction.BOTH)
+
+    def spec(self) -> dict[str, Any]:
+        """The dict that describes it to another process."""
+        peers = [{"name": peer.name, "addresses": peer.addresses, "pgids": peer.pgids} for peer in self.peers]
+        return {
+            "id": self.id,
+            "kind": self.kind.value,
+            "peer": peers or None,
+            "direction": self.direction.value,
+            "probability": self.probability,
+            "times": None if self.times is None else max(0, self.times - self.fired),
+            "duration": self.duration_ms,
+            "seed": self.seed,
+        } | self.parameters
 
     def shown(self) -> dict[str, Any]:
         """As `GET /faults` lists it: the contract's keys, and how often it fired."""
