@@ -1,4 +1,4 @@
-"""What all tests share: how much Hypothesis may try, and a seeded generator that a failing test can be repeated with."""
+"""What all tests share: how much Hypothesis tries, and a seeded generator that a failing test can be repeated with."""
 
 import os
 import random
