@@ -1,7 +1,7 @@
 """A user's program, as users write them: a web server on plain asyncio that keeps its data in a cache (redis-py).
 
-It knows nothing of minidist: it serves on $PORT and finds the cache at $CACHE_URL. `GET /product/N` is answered from the
-cache, or from a slow "database" that fills the cache for a minute (cache-aside). `GET /healthz` says that it lives.
+It knows nothing of minidist: it serves on $PORT and finds the cache at $CACHE_URL. `GET /product/N` is answered from
+the cache, or from a slow "database" that fills the cache for a minute (cache-aside). `GET /healthz` says: alive.
 Started as a process by `python -m minidist.cluster.demo.web`, or as the coroutine `main(env)` inside another loop.
 """
 
@@ -9,6 +9,7 @@ import asyncio
 import json
 import os
 from collections.abc import Mapping
+from typing import Any
 
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
@@ -27,7 +28,7 @@ class Shop:
         """The product as JSON, and where it came from: hit, miss, or off (the cache does not answer)."""
         key = f"product:{number}"
         try:
-            found = await self.cache.get(key)
+            found: Any = await self.cache.get(key)
             if found is not None:
                 return found, "hit"
         except (RedisError, OSError):
