@@ -8,12 +8,23 @@ from typing import Any
 
 import pytest
 import pytest_asyncio
+import uvloop
 
 from minidist.runtime.clock import Clock
 from minidist.runtime.config import Address, Config
 from minidist.runtime.connection import Connection
 from minidist.runtime.node import Node
 from minidist.runtime.ports import Ports
+
+# What depends on how a loop's transports behave is tested on both loops.
+ON_BOTH_LOOPS = ("test_relay.py", "test_send_file.py", "test_links.py")
+
+
+def pytest_asyncio_loop_factories(
+    config: pytest.Config, item: pytest.Item
+) -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:
+    factories: dict[str, Callable[[], asyncio.AbstractEventLoop]] = {"asyncio": asyncio.new_event_loop}
+    return factories | {"uvloop": uvloop.new_event_loop} if item.path.name in ON_BOTH_LOOPS else factories
 
 
 class LineInspector:
