@@ -98,7 +98,7 @@ class DiskFaults:
 
     def add(self, fault: DiskFault) -> None:
         """Raises NotSupported when this disk cannot do it."""
-        if fault.what not in self._supported:
+        if not self.supports(fault.what):
             raise NotSupported("set the fault", fault.what.value, "only a simulated disk can do that")
         self._faults.append(fault)
         self.active = True

@@ -157,8 +157,9 @@ class LocalFile(File):
     def _write(self, offset: int | None, data: bytes, sync: bool) -> asyncio.Future[int]:
         disk = self._disk
         if disk.faults.active:
+            toll = disk.toll(Operation.WRITE)
             sync_toll = disk.toll(Operation.SYNC) if sync else None
-            return disk.submit(partial(self._write_now, offset, data, sync, disk.toll(Operation.WRITE), sync_toll))
+            return disk.submit(partial(self._write_now, offset, data, sync, toll, sync_toll))
         work = partial(self._write_now, offset, data, sync)
         if len(data) > ON_LOOP_BYTES or (sync and self._dirty > ON_LOOP_BYTES):
             return disk.submit(work)
@@ -306,6 +307,13 @@ class LocalDisk(Disk):
             raise _typed(error, Operation.OPEN, root) from error
         return cls(root, descriptor, DiskThread.acquire(device), rng)
 
+    @classmethod
+    async def open_temporary(cls, *, rng: random.Random | None = None) -> LocalDisk:
+        """A disk whose root is a new directory that goes with the process: see `temporary.py`."""
+        from minidist.runtime.disk.temporary import open_temporary_disk
+
+        return await open_temporary_disk(rng=rng)
+
     def open(self, path: str, mode: OpenMode = OpenMode.READ) -> asyncio.Future[File]:
         return self._run(Operation.OPEN, path, partial(self._open_now, path, mode))
 
@@ -389,7 +397,7 @@ class LocalDisk(Disk):
 
     def report(self, error: DiskFailed) -> None:
         """From either side."""
-        self._loop.call_soon_threadsafe(self._file_failed, error)
+        self._loop.call_soon_threadsafe(self.report_failed, error)
 
     def forget(self, file: LocalFile) -> bool:
         """False when it was closed before."""

@@ -259,6 +259,7 @@ class Disk(ABC):
         """Calls `listener`, on the loop, whenever a file fails for good. The node puts its own stop here."""
         self._failure_listeners.append(listener)
 
-    def _file_failed(self, error: DiskFailed) -> None:
+    def report_failed(self, error: DiskFailed) -> None:
+        """Calls the listeners: for the disk itself, and for layers on it that have to give up."""
         for listener in self._failure_listeners:
             listener(error)
