@@ -125,9 +125,8 @@ class Plan:
     @property
     def schedule(self) -> Schedule:
         """Of an open loop."""
-        ends = self.ramp or (self.rate, self.rate)
-        assert ends[0] is not None and ends[1] is not None
-        return Schedule(ends[0], ends[1], self.window_s)
+        first, last = self.ramp or (self.rate or 0.0, self.rate or 0.0)
+        return Schedule(first, last, self.window_s)
 
     def channels_of(self, share: int) -> int:
         """Connections of process number `share`."""

@@ -43,7 +43,7 @@ async def run_processes(
     stopping: asyncio.Task[None] | None = None
     try:
         for number in range(plan.processes):
-            workers.append(await Worker.start(plan, number))
+            workers.append(await Worker.start(plan, number))  # noqa: PERF401 - those started must be ended if one fails
         await asyncio.gather(*(worker.ready() for worker in workers))
         start_s, started_at = perf_counter() + HEAD_START_S, time.time() + HEAD_START_S
         for worker in workers:

@@ -1,10 +1,10 @@
 """What happened, interval by interval: counts, errors by kind, latency histograms.
 
-The recorder is on the hot path, so an answered request costs it one `list.append`: latencies gather in a list and go to
-the HDR histogram in handfuls small enough (150 µs) not to disturb what is being measured. At the end of an interval
-the figures become an `Interval`, its histogram in HdrHistogram's V2 encoding. Intervals add up without loss, which is all
-that the rest needs: the intervals of several processes make one, those of a phase give that phase's percentiles, and
-all of them together are the report.
+The recorder is on the hot path, so an answered request costs it one `list.append`: latencies gather in a list and go
+to the HDR histogram in handfuls small enough (150 µs) not to disturb what is being measured. At the end of an interval
+the figures become an `Interval`, its histogram in HdrHistogram's V2 encoding. Intervals add up without loss, which is
+all that the rest needs: the intervals of several processes make one, those of a phase give that phase's percentiles,
+and all of them together are the report.
 
 Latencies are those of requests that succeeded; the others are counted by kind. A quick error must not flatter p50.
 """

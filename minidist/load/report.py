@@ -129,8 +129,8 @@ class Report:
         if total.lag_s > LATE_S:
             late = sum(1 for each in self.intervals if each.lag_s > LATE_S)
             found.append(
-                f"requests started up to {total.lag_s * 1000:.0f} ms late (more than {LATE_S * 1000:.0f} ms in {late} of "
-                f"{len(self.intervals)} intervals), which latencies include: the client was short of CPU"
+                f"requests started up to {total.lag_s * 1000:.0f} ms late (more than {LATE_S * 1000:.0f} ms in "
+                f"{late} of {len(self.intervals)} intervals), which latencies include: the client was short of CPU"
             )
         if skipped := total.errors.get("skipped"):
             found.append(

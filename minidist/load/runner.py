@@ -4,7 +4,8 @@
 
 A run connects its channels, starts the dispatcher at an agreed moment, hands out an `Interval` several times a second,
 stops the dispatcher at the end of the window and waits for what is under way (no longer than the timeouts allow).
-With `processes=1` all of this happens on the caller's loop; otherwise processes.py starts workers that do it.
+With `processes=1` all of this happens on the caller's loop unless it is to be `apart`; otherwise processes.py starts
+workers that do it.
 """
 
 from __future__ import annotations
@@ -34,14 +35,18 @@ SPARE_DESCRIPTORS = 64
 GRACE_S = 1.0
 
 
-async def run(plan: Plan, *, on_tick: OnTick | None = None, stop: asyncio.Event | None = None) -> Report:
+async def run(
+    plan: Plan, *, on_tick: OnTick | None = None, stop: asyncio.Event | None = None, apart: bool = False
+) -> Report:
     """Make the load and report. Setting `stop` ends it early, with a report of what was; cancelling ends it without.
 
-    `on_tick` is called with each interval as it ends, on this loop. Raises ConfigError and LoadError.
+    `on_tick` is called with each interval as it ends, on this loop. `apart` keeps the load off this loop even if it is
+    made by one process, so that whatever else runs here (a display, say) does not delay it; it costs a quarter of a
+    second. Raises ConfigError and LoadError.
     """
     plan.check()
     driver = driver_for(plan)
-    if plan.processes > 1:
+    if plan.processes > 1 or apart:
         from minidist.load.processes import run_processes
 
         return await run_processes(plan, driver, on_tick, stop)
@@ -126,7 +131,7 @@ class Share:
     async def go(self, start_s: float, on_interval: OnTick, stop: asyncio.Event | None) -> None:
         """Make the load from `start_s` (perf_counter seconds) on, and wait for its end."""
         assert self._dispatcher is not None
-        dispatcher, plan = self._dispatcher, self._plan
+        dispatcher = self._dispatcher
         cpu_s = time.process_time()
         dispatcher.start(start_s)
         async with asyncio.TaskGroup() as group:
@@ -175,7 +180,7 @@ class Share:
 
 async def _sleep_until(at_s: float) -> None:
     """Never less: the loop's own clock is coarser than perf_counter, and wakes up to a millisecond early."""
-    while (remaining_s := at_s - perf_counter()) > 0:
+    while (remaining_s := at_s - perf_counter()) > 0:  # noqa: ASYNC110 - time has no Event
         await asyncio.sleep(remaining_s)
 
 

@@ -1,8 +1,8 @@
 """The highest rate a server sustains: doubling steps until one fails, then halving the gap.
 
-A rate is **held** when, over the second half of its trial, good answers came at 99 % of the offered rate or more, no
-arrival was skipped, and the objectives (`--slo`), if any, were kept. The first half is left out so that neither
-start-up nor the answers still under way count; a queue that grows shows in the second.
+A rate is **held** when 99 % of what was offered in its trial was answered well before the trial was over, no arrival
+was skipped, and the objectives (`--slo`), if any, were kept. Answers that are on their way at the end are allowed for
+as far as they would be without a queue: at the median latency with which the first trial began.
 
 `Search` is the plain algorithm: rates out, verdicts in. `find` runs a trial for each.
 """
@@ -29,7 +29,7 @@ TRIES = 2
 
 
 class Search:
-    """`rate` is the next rate to try, None when the search is over; then `best` is the highest that held, if any did."""
+    """`rate` is the next rate to try, None when the search is over; `best` is the highest that held so far, if any."""
 
     def __init__(self, first: float = FIRST_PER_S, last: float = LAST_PER_S, precision: float = PRECISION) -> None:
         self._first, self._last, self._precision = first, last, precision
@@ -58,28 +58,33 @@ class Search:
         return (self.best + self.worst) / 2
 
 
-def judge(report: Report, objectives: Sequence[Limit]) -> str:
-    """Why the rate of this report was not held; empty when it was."""
-    second_half = report.between(report.window_s / 2, report.window_s)
+def judge(report: Report, objectives: Sequence[Limit], usual_s: float) -> str:
+    """Why the rate of this report was not held; empty when it was. `usual_s`: the latency without a queue."""
     if skipped := report.total.errors.get("skipped"):
         return f"{skipped} arrivals skipped"
-    share = second_half.ok / second_half.offered if second_half.offered else 0.0
-    # Counting at two moments is uncertain by the arrivals of one wake-up; below 100 of them that is more than 1 %.
-    if share < HELD and second_half.offered - second_half.ok > 1:
-        return f"achieved {share:.1%} of it"
+    offered, in_time = report.total.offered, report.between(0, report.window_s).ok
+    on_their_way = 1 + report.offered_per_s * usual_s
+    if in_time + on_their_way < offered * HELD:
+        return f"achieved {in_time / offered:.1%} of it"
     for verdict in (limit.verdict(report.total) for limit in objectives):
         if not verdict.kept:
             return str(verdict)
     return ""
 
 
+def _usual_s(first: Report) -> float:
+    return (first.between(0, first.window_s / 10).percentile_ms(50) or 0.0) / 1000
+
+
 async def find(
     plan: Plan,
     objectives: Sequence[Limit] = (),
     *,
+    on_try: Callable[[Plan], None] | None = None,
     on_trial: Callable[[Trial], None] | None = None,
     on_tick: OnTick | None = None,
     stop: asyncio.Event | None = None,
+    apart: bool = False,
 ) -> Report:
     """The report of the highest rate held, with all `trials`; when none held, that of the lowest rate tried.
 
@@ -88,29 +93,25 @@ async def find(
     first, last = plan.ramp or (plan.rate or FIRST_PER_S, LAST_PER_S)
     search = Search(first or FIRST_PER_S, last)
     trials: list[Trial] = []
-    while search.rate is not None and not (stop and stop.is_set()):
-        trial = await _try(
-            dataclasses.replace(plan, rate=search.rate, ramp=None, concurrency=None), objectives, on_tick, stop
-        )
-        if trial.report.interrupted:
-            break
-        repeated = sum(1 for each in trials if each.rate == trial.rate) + 1
+    interrupted = False
+    while search.rate is not None and not interrupted:
+        attempt = dataclasses.replace(plan, rate=search.rate, ramp=None)
+        if on_try:
+            on_try(attempt)
+        report = await run(attempt, on_tick=on_tick, stop=stop, apart=apart)
+        interrupted = report.interrupted
+        if interrupted and trials:
+            break  # a trial cut short proves nothing, but something must be reported
+        reason = judge(report, objectives, _usual_s(trials[0].report if trials else report))
+        trial = Trial(rate=search.rate, held=not reason, reason=reason, report=report)
         trials.append(trial)
         if on_trial:
             on_trial(trial)
-        if trial.held or repeated >= TRIES:
+        if trial.held or sum(1 for each in trials if each.rate == trial.rate) >= TRIES:
             search.verdict(trial.held)
-    if not trials:
-        return dataclasses.replace(trial.report, trials=[trial])
     held = [each for each in trials if each.held]
     chosen = max(held, key=lambda each: each.rate) if held else min(trials, key=lambda each: each.rate)
-    return dataclasses.replace(chosen.report, trials=trials, interrupted=trial.report.interrupted)
-
-
-async def _try(plan: Plan, objectives: Sequence[Limit], on_tick: OnTick | None, stop: asyncio.Event | None) -> Trial:
-    report = await run(plan, on_tick=on_tick, stop=stop)
-    reason = judge(report, objectives)
-    return Trial(rate=plan.rate or 0.0, held=not reason, reason=reason, report=report)
+    return dataclasses.replace(chosen.report, trials=trials, interrupted=interrupted)
 
 
 def verdict_text(report: Report) -> str:

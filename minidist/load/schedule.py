@@ -4,12 +4,12 @@ An open loop decides the start of every request in advance, whatever the server 
 honest, for a request that could not be sent in time has been waiting since its *intended* start ("coordinated
 omission", Gil Tene). So a schedule is a pure function: no clock, no state, the same answer in every process.
 
-The rate runs linearly from `from_per_s` to `to_per_s`; a constant rate is a ramp between equal ends. The expected number
-of arrivals until t is the integral of the rate, N(t) = a·t + (b − a)·t² / 2D, and the n-th arrival (from 0) is where
-N(t) = n. The quadratic is solved in the form that loses no digits and needs no special case for a constant rate:
+The rate runs linearly from `from_per_s` to `to_per_s`; a constant rate is a ramp between equal ends. The expected
+number of arrivals until t is the integral of the rate, N(t) = a·t + (b − a)·t² / 2D, and the n-th arrival (from 0) is
+where N(t) = n. The quadratic is solved in the form that loses no digits and needs no special case for a constant rate:
 t = 2n / (a + √(a² + 4kn)), with k = (b − a) / 2D.
 
-Poisson arrivals take the same inverse: a Poisson process of rate one, run through N⁻¹, has the wanted rate at each moment.
+Poisson arrivals take the same inverse: a Poisson process of rate one, run through N⁻¹, has the wanted rate everywhere.
 """
 
 import math
@@ -35,7 +35,7 @@ class Schedule:
         return self.from_per_s * time_s + growth * time_s * time_s
 
     def time_of(self, number: float) -> float:
-        """The second at which `expected` reaches `number`; at most `count`, beyond which a falling ramp has no answer."""
+        """The second at which `expected` reaches `number`, which must not be more than is expected in the window."""
         if number <= 0:
             return 0.0
         growth = (self.to_per_s - self.from_per_s) / (2 * self.duration_s)
@@ -49,7 +49,7 @@ class Schedule:
         return math.ceil(total - _ROUNDING * max(1.0, total))
 
     def times(self, share: int = 0, shares: int = 1) -> Iterator[float]:
-        """The intended starts, in seconds, ascending. Of `shares` processes number `share` takes every `shares`-th one."""
+        """The intended starts in seconds, ascending. Of `shares` processes, number `share` takes every `shares`-th."""
         if self.from_per_s == self.to_per_s:
             rate = self.from_per_s
             return (number / rate for number in range(share, self.count, shares))

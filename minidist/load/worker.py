@@ -1,8 +1,8 @@
 """One process of several that make a load together: `python -m minidist.load.worker`, started by processes.py.
 
-On stdin come {"plan", "share"}, then {"start_s"}, perhaps {"stop"}; on stdout go {"ready"} or {"error"}, an {"interval"} for each,
-{"done"}. `start_s` is perf_counter time, which all processes of a machine share. The end of stdin, that is of the
-parent, ends the process at once. SIGINT is the parent's business, although a terminal sends it to all.
+On stdin come {"plan", "share"}, then {"start_s"}, perhaps {"stop"}; on stdout go {"ready"} or {"error"}, {"interval"}s,
+{"done"}. `start_s` is perf_counter time, which all processes of a machine share. The end of stdin, that is of
+the parent, ends the process at once. SIGINT is the parent's business, although a terminal sends it to all.
 """
 
 import asyncio

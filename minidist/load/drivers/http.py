@@ -1,7 +1,7 @@
 """HTTP/1.1: one request at a time per connection.
 
-Answers are read by httptools (llhttp) and not by the strict reader of wire/http1: a load generator judges servers' speed,
-and is slower than they are itself (0.3 against 2.1 µs an answer, of about 6 in all).
+Answers are read by httptools (llhttp) and not by the strict reader of wire/http1: a load generator judges the speed of
+servers, and is slower than they are itself (0.3 against 2.1 µs an answer, of about 6 in all).
 
 A status from 200 to 399 is a success; anything else counts as `http-STATUS`. Redirects are not followed. Requests are
 bytes made in advance; `{key}` in the URL's path or query is replaced by one of `--keys` random numbers per request.
