@@ -1,0 +1,63 @@
+"""Reading arguments as Redis reads them: strict numbers, options in any case, lifetimes."""
+
+import math
+
+from minidist.engines.keyspace.errors import NOT_A_FLOAT, NOT_AN_INTEGER, SYNTAX, CommandError
+from minidist.wire.resp_plain import strict_integer
+
+LARGEST = (1 << 63) - 1
+SMALLEST = -(1 << 63)
+
+
+def integer(text: bytes, error: str = NOT_AN_INTEGER) -> int:
+    """A 64-bit integer. Raises CommandError."""
+    value = strict_integer(text)
+    if value is None:
+        raise CommandError(error)
+    return value
+
+
+def count_argument(text: bytes, error: str) -> int:
+    """An integer of at least 0."""
+    value = strict_integer(text)
+    if value is None or value < 0:
+        raise CommandError(error)
+    return value
+
+
+def decimal(text: bytes, error: str = NOT_A_FLOAT) -> float:
+    """A floating point number, `inf` and `-inf` included; no blanks, no NaN. Raises CommandError."""
+    try:
+        value = float(text)
+    except ValueError:
+        raise CommandError(error) from None
+    if math.isnan(value) or text != text.strip() or b"_" in text:
+        raise CommandError(error)
+    return value
+
+
+def expiry_ms(text: bytes, unit: bytes, command: str, now_ms: int) -> int:
+    """The service time that an EX, PX, EXAT or PXAT argument means, which must be positive. Raises CommandError."""
+    value = integer(text)
+    seconds = unit in (b"EX", b"EXAT")
+    absolute = unit.endswith(b"AT")
+    if value <= 0 or (seconds and value > LARGEST // 1000):
+        raise CommandError(f"ERR invalid expire time in '{command}' command")
+    at_ms = value * 1000 if seconds else value
+    if not absolute:
+        at_ms += now_ms
+    if at_ms > LARGEST:
+        raise CommandError(f"ERR invalid expire time in '{command}' command")
+    return min(at_ms, FAR_FUTURE_MS)
+
+
+# Lifetimes beyond (146 million years) are kept as this: NEVER is the only larger value.
+FAR_FUTURE_MS = (1 << 62) - 1
+
+
+def option(word: bytes, choices: tuple[bytes, ...]) -> bytes:
+    """One of some words in capitals, in any spelling. Raises the syntax error."""
+    word = word.upper()
+    if word not in choices:
+        raise CommandError(SYNTAX)
+    return word

@@ -1,0 +1,287 @@
+"""One logical database: its keys, cut into 16,384 small tables, one per hash slot.
+
+One dict of a million keys is a trap: an insert that makes it grow stalls the loop for 60 to 154 ms, and it cannot be
+scanned by a cursor. Here a million keys are 61 to a table, so a growing table costs microseconds, a scan's cursor is a
+slot number, a flush drops tables piecemeal, and "the keys of a slot" is one table. Slots without keys share one table,
+EMPTY, that nobody writes to.
+
+An `Entry` is 64 bytes: the value, when it was last touched (shared integers of service time), when it expires (NEVER
+where it does not). Each table knows a lower bound of its earliest expiry, and the database keeps a heap of those:
+active expiry looks at the tables whose bound has passed and at no others.
+
+A key is gone from the moment it expires, whether or not it has been removed: every look-up goes through `peek`, `find`
+or `read`, which remove what has expired (lazy expiry). `now_ms` is service time.
+"""
+
+from binascii import crc_hqx
+from collections.abc import Iterator
+from heapq import heappop, heappush
+from typing import TYPE_CHECKING, Any
+
+from minidist.engines.keyspace.memory import ENTRY_BYTES, EXPIRY_BYTES, value_bytes
+from minidist.structures.slots import OPENING_BRACE, SLOT_MASK, SLOTS, tagged_slot
+
+if TYPE_CHECKING:
+    from minidist.engines.keyspace.keyspace import Keyspace
+
+NEVER = 1 << 62
+Value = Any
+"""bytes or bytearray for strings; other types are classes with `type_name` and `memory_bytes`."""
+
+
+class Entry:
+    """What is stored under a key."""
+
+    __slots__ = ("expires_ms", "touched_ms", "value")
+
+    def __init__(self, value: Value, touched_ms: int, expires_ms: int) -> None:
+        self.value = value
+        self.touched_ms = touched_ms
+        self.expires_ms = expires_ms
+
+
+class Table(dict[bytes, Entry]):
+    """The keys of one slot."""
+
+    __slots__ = ("allocated_bytes", "due_ms", "volatile")
+
+    def __init__(self) -> None:
+        self.due_ms = NEVER  # nothing in here expires earlier
+        self.volatile = 0  # entries that expire at all
+        self.allocated_bytes = 0  # the dict's own memory, as accounted
+
+
+EMPTY = Table()
+NO_TABLES = [EMPTY] * SLOTS
+
+
+class Watch:
+    """A key that some client watches. `changed` turns true with the first change and stays so."""
+
+    __slots__ = ("changed", "existed")
+
+    def __init__(self, existed: bool) -> None:
+        self.existed = existed
+        self.changed = False
+
+
+class Database:
+    """Keys and values of one SELECT number. All methods are O(1) unless they say otherwise."""
+
+    __slots__ = ("count", "due", "keyspace", "number", "tables", "watches")
+
+    def __init__(self, keyspace: "Keyspace", number: int) -> None:
+        self.keyspace = keyspace
+        self.number = number
+        self.count = 0
+        self.tables = NO_TABLES
+        self.due: list[tuple[int, int]] = []  # heap of (lower bound of expiry, slot); stale where the table says else
+        self.watches: dict[bytes, list[Watch]] = {}
+
+    # --- looking up -------------------------------------------------------------------------------------------------
+
+    def peek(self, key: bytes, now_ms: int) -> Entry | None:
+        """The live entry, without any trace: for TTL, OBJECT, EXISTS and the like."""
+        slot = (tagged_slot(key) if OPENING_BRACE in key else crc_hqx(key, 0)) & SLOT_MASK
+        entry = self.tables[slot].get(key)
+        if entry is None or entry.expires_ms > now_ms:
+            return entry
+        self._expired(key)
+        return None
+
+    def find(self, key: bytes, now_ms: int) -> Entry | None:
+        """The live entry for a command that changes it: counts as used, but neither as a hit nor as a miss."""
+        entry = self.peek(key, now_ms)
+        if entry is not None:
+            entry.touched_ms = now_ms
+        return entry
+
+    def read(self, key: bytes, now_ms: int) -> Entry | None:
+        """The live entry for a command that reads it: counts as used, and as a hit or a miss."""
+        entry = self.peek(key, now_ms)
+        if entry is None:
+            self.keyspace.misses += 1
+        else:
+            entry.touched_ms = now_ms
+            self.keyspace.hits += 1
+        return entry
+
+    # --- changing ---------------------------------------------------------------------------------------------------
+
+    def put(self, key: bytes, value: Value, now_ms: int, expires_ms: int = NEVER) -> Entry:
+        """Store a value, new or in place of whatever was there, its lifetime included."""
+        slot = (tagged_slot(key) if OPENING_BRACE in key else crc_hqx(key, 0)) & SLOT_MASK
+        table = self.tables[slot]
+        entry = table.get(key)
+        if entry is None:
+            entry = self._insert(slot, key, value, now_ms)
+        else:
+            self.keyspace.used_bytes += value_bytes(value) - value_bytes(entry.value)
+            entry.value = value
+            entry.touched_ms = now_ms
+        if expires_ms != entry.expires_ms:
+            self.set_expiry(key, entry, expires_ms)
+        if self.watches:
+            self.changed(key)
+        return entry
+
+    def _insert(self, slot: int, key: bytes, value: Value, now_ms: int) -> Entry:
+        tables = self.tables
+        table = tables[slot]
+        if table is EMPTY:
+            if tables is NO_TABLES:
+                tables = self.tables = NO_TABLES.copy()
+            table = tables[slot] = Table()
+        entry = table[key] = Entry(value, now_ms, NEVER)
+        self.count += 1
+        allocated_bytes = table.__sizeof__()
+        self.keyspace.used_bytes += (
+            ENTRY_BYTES + len(key) + value_bytes(value) + allocated_bytes - table.allocated_bytes
+        )
+        table.allocated_bytes = allocated_bytes
+        return entry
+
+    def replace(self, key: bytes, entry: Entry, value: Value) -> None:
+        """Give a live entry another value; its lifetime stays."""
+        self.keyspace.used_bytes += value_bytes(value) - value_bytes(entry.value)
+        entry.value = value
+        if self.watches:
+            self.changed(key)
+
+    def resized(self, key: bytes, by_bytes: int) -> None:
+        """A mutable value was changed in place and takes so many bytes more (or less)."""
+        self.keyspace.used_bytes += by_bytes
+        if self.watches:
+            self.changed(key)
+
+    def set_expiry(self, key: bytes, entry: Entry, expires_ms: int) -> None:
+        """Give a live entry a lifetime, or NEVER. The caller says `changed` where a client asked for it."""
+        slot = (tagged_slot(key) if OPENING_BRACE in key else crc_hqx(key, 0)) & SLOT_MASK
+        table = self.tables[slot]
+        before_ms, entry.expires_ms = entry.expires_ms, expires_ms
+        if expires_ms == NEVER:
+            if before_ms != NEVER:
+                table.volatile -= 1
+                self.keyspace.used_bytes -= EXPIRY_BYTES
+            return
+        if before_ms == NEVER:
+            table.volatile += 1
+            self.keyspace.used_bytes += EXPIRY_BYTES
+        if expires_ms < table.due_ms:
+            table.due_ms = expires_ms
+            heappush(self.due, (expires_ms, slot))
+
+    def remove(self, key: bytes) -> bool:
+        """Delete a key, live or expired; whether it was there."""
+        slot = (tagged_slot(key) if OPENING_BRACE in key else crc_hqx(key, 0)) & SLOT_MASK
+        table = self.tables[slot]
+        entry = table.get(key)
+        if entry is None:
+            return False
+        del table[key]
+        self.count -= 1
+        freed_bytes = ENTRY_BYTES + len(key) + value_bytes(entry.value)
+        if entry.expires_ms != NEVER:
+            table.volatile -= 1
+            freed_bytes += EXPIRY_BYTES
+        if not table:
+            self.tables[slot] = EMPTY  # what the heap says of it is now stale: EMPTY is never due
+            freed_bytes += table.allocated_bytes
+        self.keyspace.used_bytes -= freed_bytes
+        if self.watches:
+            self.changed(key)
+        return True
+
+    def delete(self, key: bytes, now_ms: int) -> bool:
+        """Delete a key for a client: an expired one counts as not there."""
+        return self.peek(key, now_ms) is not None and self.remove(key)
+
+    def _expired(self, key: bytes) -> None:
+        self.remove(key)
+        self.keyspace.expired_keys += 1
+
+    def expire_table(self, now_ms: int) -> int:
+        """Take the first table off the heap of `due` and remove what has expired in it; how many entries that looked
+        at.
+
+        The caller has seen that the heap's first bound has passed.
+        """
+        due_ms, slot = heappop(self.due)
+        table = self.tables[slot]
+        if table.due_ms != due_ms:
+            return 1  # the bound was changed since, and pushed again
+        next_ms = NEVER
+        expired = []
+        for key, entry in table.items():
+            if entry.expires_ms <= now_ms:
+                expired.append(key)
+            elif entry.expires_ms < next_ms:
+                next_ms = entry.expires_ms
+        table.due_ms = next_ms
+        if next_ms != NEVER:
+            heappush(self.due, (next_ms, slot))
+        looked_at = len(table)
+        for key in expired:
+            self._expired(key)
+        return looked_at
+
+    # --- watching ---------------------------------------------------------------------------------------------------
+
+    def changed(self, key: bytes) -> None:
+        """Tell the watches of a key. Callers look at `watches` first: it is nearly always empty."""
+        for watch in self.watches.get(key, ()):
+            watch.changed = True
+
+    def watch(self, key: bytes, now_ms: int) -> Watch:
+        watch = Watch(self.peek(key, now_ms) is not None)
+        self.watches.setdefault(key, []).append(watch)
+        return watch
+
+    def unwatch(self, key: bytes, watch: Watch) -> None:
+        watches = self.watches[key]
+        watches.remove(watch)
+        if not watches:
+            del self.watches[key]
+
+    def changed_all(self) -> None:
+        """Tell the watches of every key that is there. O(watched keys)."""
+        for key in self.watches:
+            if key in self.table(key):
+                self.changed(key)
+
+    # --- as a whole -------------------------------------------------------------------------------------------------
+
+    def table(self, key: bytes) -> Table:
+        """The table of a key's slot; read only."""
+        return self.tables[(tagged_slot(key) if OPENING_BRACE in key else crc_hqx(key, 0)) & SLOT_MASK]
+
+    def flush(self) -> None:
+        """Forget every key. O(1) but for the watches: the old tables are freed by `Keyspace.maintain`, in steps."""
+        self.changed_all()
+        if self.tables is not NO_TABLES:
+            self.keyspace.discard(self.tables, self.count)
+        self.tables = NO_TABLES
+        self.count = 0
+        self.due = []
+
+    def swap(self, other: "Database") -> None:
+        """SWAPDB: exchange the keys of two databases; clients stay where they are."""
+        for one, two in ((self, other), (other, self)):
+            for key in one.watches:
+                if key in one.table(key) or key in two.table(key):
+                    one.changed(key)
+        self.tables, other.tables = other.tables, self.tables
+        self.count, other.count = other.count, self.count
+        self.due, other.due = other.due, self.due
+
+    def filled(self, start: int = 0) -> Iterator[tuple[int, Table]]:
+        """The tables that have keys, from a slot upwards."""
+        tables = self.tables
+        for slot in range(start, SLOTS if self.count else start):
+            table = tables[slot]
+            if table:
+                yield slot, table
+
+    def volatile(self) -> int:
+        """How many keys have a lifetime. O(slots)."""
+        return sum(table.volatile for _, table in self.filled())

@@ -1,0 +1,124 @@
+"""Which key goes when memory is full: Redis' maxmemory policies, approximated by sampling whole tables.
+
+Redis samples five keys at a time and keeps a pool of the best candidates. Here a sample is a run of neighbouring slots
+from a random one, until it has SAMPLE_ENTRIES candidates: CRC16 scatters keys over slots, so neighbours have nothing in
+common, and reading a small table is cheaper than picking single keys from it. The worst sixteenth of a sample are the
+victims, in order; one sample therefore serves several evictions. A victim that was used since is passed over.
+
+Everything is drawn from the injected `random.Random`, and ties are broken by slot and key: the same commands with the
+same seed evict the same keys.
+"""
+
+import random
+from collections.abc import Callable
+from enum import Enum
+from itertools import islice
+from typing import TYPE_CHECKING
+
+from minidist.engines.keyspace.database import NEVER, Database, Entry
+from minidist.structures.slots import SLOTS
+
+if TYPE_CHECKING:
+    from minidist.engines.keyspace.keyspace import Keyspace
+
+SAMPLE_ENTRIES = 64
+VICTIMS_SHARE = 16
+
+
+class Policy(Enum):
+    """What `maxmemory-policy` says."""
+
+    NOEVICTION = "noeviction"
+    ALLKEYS_LRU = "allkeys-lru"
+    VOLATILE_LRU = "volatile-lru"
+    ALLKEYS_RANDOM = "allkeys-random"
+    VOLATILE_RANDOM = "volatile-random"
+    VOLATILE_TTL = "volatile-ttl"
+
+    @property
+    def volatile_only(self) -> bool:
+        """Only keys with a lifetime may go."""
+        return self.value.startswith("volatile")
+
+
+Rank = Callable[[Entry, random.Random], float]
+"""The entry with the lowest rank goes first."""
+
+RANKS: dict[Policy, Rank] = {
+    Policy.ALLKEYS_LRU: lambda entry, rng: entry.touched_ms,
+    Policy.VOLATILE_LRU: lambda entry, rng: entry.touched_ms,
+    Policy.ALLKEYS_RANDOM: lambda entry, rng: rng.random(),
+    Policy.VOLATILE_RANDOM: lambda entry, rng: rng.random(),
+    Policy.VOLATILE_TTL: lambda entry, rng: entry.expires_ms,
+}
+
+Victim = tuple[Database, bytes, Entry, int]
+"""Database, key, the entry as it was, and when it was last touched."""
+
+
+class Evictor:
+    """Chooses and removes keys, one at a time."""
+
+    def __init__(self, keyspace: "Keyspace", policy: Policy) -> None:
+        self._keyspace = keyspace
+        self.policy = policy
+        self._victims: list[Victim] = []  # the next one last
+
+    def use(self, policy: Policy) -> None:
+        """Switch the policy, at any time."""
+        self.policy = policy
+        self._victims.clear()
+
+    def evict_one(self, now_ms: int) -> bool:
+        """Remove one key; False when the policy finds none that may go."""
+        if self.policy is Policy.NOEVICTION:
+            return False
+        while self._victims or self._sample():
+            database, key, entry, touched_ms = self._victims.pop()
+            if database.table(key).get(key) is not entry or entry.touched_ms != touched_ms:
+                continue
+            database.remove(key)
+            if entry.expires_ms <= now_ms:
+                self._keyspace.expired_keys += 1
+            else:
+                self._keyspace.evicted_keys += 1
+            return True
+        return False
+
+    def _sample(self) -> bool:
+        """Refill the victims; False when there is no candidate at all."""
+        rng, rank = self._keyspace.random, RANKS[self.policy]
+        for database in self._databases():
+            candidates = self._candidates(database, rng.randrange(SLOTS))
+            if candidates:
+                candidates.sort(key=lambda each: (rank(each[1], rng), each[0]), reverse=True)
+                worst = candidates[-max(1, len(candidates) // VICTIMS_SHARE) :]
+                self._victims = [(database, key, entry, entry.touched_ms) for key, entry in worst]
+                return True
+        return False
+
+    def _databases(self) -> list[Database]:
+        """The databases that have keys: first one drawn in proportion to its keys, then the others."""
+        filled = [each for each in self._keyspace.databases if each.count]
+        if len(filled) > 1:
+            drawn = self._keyspace.random.choices(filled, [each.count for each in filled])[0]
+            filled.sort(key=lambda each: each is not drawn)
+        return filled
+
+    def _candidates(self, database: Database, start: int) -> list[tuple[bytes, Entry]]:
+        volatile_only = self.policy.volatile_only
+        found: list[tuple[bytes, Entry]] = []
+        tables = database.tables
+        for at in range(start, start + SLOTS):
+            table = tables[at & (SLOTS - 1)]
+            if not table or (volatile_only and not table.volatile):
+                continue
+            skipped = 0
+            if len(table) > 4 * SAMPLE_ENTRIES:
+                skipped = self._keyspace.random.randrange(len(table) - SAMPLE_ENTRIES)
+            for key, entry in islice(table.items(), skipped, skipped + 2 * SAMPLE_ENTRIES):
+                if not volatile_only or entry.expires_ms != NEVER:
+                    found.append((key, entry))
+            if len(found) >= SAMPLE_ENTRIES:
+                break
+        return found

@@ -1,0 +1,132 @@
+"""All databases of a node under one memory limit, and the upkeep that nobody asks for: expiry, eviction, freeing.
+
+Upkeep is done in bounded steps, so that none stops the loop for more than a fraction of a millisecond.
+`maintain(now_ms)` does one step and returns when it wants to be called again; `next_due_ms()` says the same after
+commands have run. The caller owns the timer.
+
+`used_bytes` is what keys, values and tables take (memory.py); `limit_bytes` is `maxmemory`. Before each command the
+service calls `make_room` when the limit is passed, so the limit is exceeded by one command's values at most. Memory of
+flushed databases counts until it is freed.
+"""
+
+import random
+from collections import deque
+
+from minidist.engines.keyspace.database import EMPTY, NEVER, Database, Table
+from minidist.engines.keyspace.eviction import Evictor, Policy
+from minidist.engines.keyspace.memory import ENTRY_BYTES, EXPIRY_BYTES, value_bytes
+
+NO_LIMIT = 1 << 62
+# Expired keys are removed in rounds, so that one wake-up serves all of a tenth of a second.
+EXPIRY_ROUND_MS = 100
+# Entries looked at in one step of expiry, or freed in one step after a flush: about half a millisecond.
+STEP_ENTRIES = 2000
+
+
+class Keyspace:
+    """The databases of one node."""
+
+    def __init__(self, databases: int, rng: random.Random) -> None:
+        self.random = rng
+        self.databases = [Database(self, number) for number in range(databases)]
+        self.used_bytes = 0
+        self.peak_bytes = 0
+        self.limit_bytes = NO_LIMIT
+        self.evictor = Evictor(self, Policy.NOEVICTION)
+        self.active_expiry = True
+        self.hits = 0
+        self.misses = 0
+        self.expired_keys = 0
+        self.evicted_keys = 0
+        self._garbage: deque[list[Table]] = deque()
+        self._garbage_slot = 0
+        self.garbage_keys = 0
+
+    # --- upkeep -----------------------------------------------------------------------------------------------------
+
+    def next_due_ms(self) -> int:
+        """When `maintain` wants to be called: 0 for as soon as possible, NEVER when there is nothing to do."""
+        if self._garbage:
+            return 0
+        if not self.active_expiry:
+            return NEVER
+        due_ms = min(database.due[0][0] if database.due else NEVER for database in self.databases)
+        return due_ms if due_ms == NEVER else due_ms + EXPIRY_ROUND_MS - due_ms % EXPIRY_ROUND_MS
+
+    def maintain(self, now_ms: int) -> int:
+        """One bounded step of freeing and of active expiry; returns `next_due_ms()`, which may have passed already."""
+        if self._garbage:
+            self.free_step()
+        elif self.active_expiry:
+            self.expire_step(now_ms)
+        return self.next_due_ms()
+
+    def expire_step(self, now_ms: int) -> bool:
+        """Remove expired keys, looking at STEP_ENTRIES entries or a table more; whether all that is due was done."""
+        looked_at = 0
+        for database in self.databases:
+            while database.due and database.due[0][0] <= now_ms:
+                if looked_at >= STEP_ENTRIES:
+                    return False
+                looked_at += database.expire_table(now_ms)
+        return True
+
+    def expire_all(self, now_ms: int) -> None:
+        """Remove everything that has expired, in one go: before service time moves backwards."""
+        while not self.expire_step(now_ms):
+            pass
+
+    # --- flushing ---------------------------------------------------------------------------------------------------
+
+    def flush(self) -> None:
+        for database in self.databases:
+            database.flush()
+
+    def discard(self, tables: list[Table], count: int) -> None:
+        """Take over the tables of a flushed database, to be freed in steps."""
+        self._garbage.append(tables)
+        self.garbage_keys += count
+
+    def free_step(self) -> None:
+        """Free STEP_ENTRIES keys of flushed databases, or a table more."""
+        freed = 0
+        while self._garbage and freed < STEP_ENTRIES:
+            tables = self._garbage[0]
+            if self._garbage_slot == len(tables):
+                self._garbage.popleft()
+                self._garbage_slot = 0
+                continue
+            table, tables[self._garbage_slot] = tables[self._garbage_slot], EMPTY
+            self._garbage_slot += 1
+            freed += len(table)
+            self._account_freed(table)
+
+    def _account_freed(self, table: Table) -> None:
+        freed_bytes = table.allocated_bytes + EXPIRY_BYTES * table.volatile + ENTRY_BYTES * len(table)
+        for key, entry in table.items():
+            freed_bytes += len(key) + value_bytes(entry.value)
+        self.used_bytes -= freed_bytes
+        self.garbage_keys -= len(table)
+
+    # --- the memory limit -------------------------------------------------------------------------------------------
+
+    def make_room(self, now_ms: int) -> bool:
+        """Free memory until the limit holds, as far as the policy allows; whether it holds (or will, after a flush)."""
+        self.peak_bytes = max(self.peak_bytes, self.used_bytes)
+        while self.used_bytes > self.limit_bytes:
+            if self._garbage:
+                self.free_step()
+                if self._garbage:
+                    return True
+            elif not self.evictor.evict_one(now_ms):
+                return False
+        return True
+
+    @property
+    def count(self) -> int:
+        """Keys in all databases."""
+        return sum(database.count for database in self.databases)
+
+    def reset_statistics(self) -> None:
+        self.hits = self.misses = self.expired_keys = self.evicted_keys = 0
+        self.peak_bytes = self.used_bytes

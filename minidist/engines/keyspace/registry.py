@@ -1,0 +1,216 @@
+"""The command table: every command once, with all that is known about it.
+
+    @command("GETRANGE", arity=4, flags="readonly", keys=FIRST_KEY, since="2.4.0", group="string", summary="…")
+    def getrange(session, args, now_ms):
+        ...
+        return bulk(value)
+
+A command is a plain function of the session that called it, its arguments (name included) and service time; it returns
+the encoded reply and raises CommandError for an error reply. `arity` is Redis': the exact number of arguments with the
+name, or minus the least number. COMMAND, COMMAND DOCS, the reference page and the checks before a command runs all
+derive from this table. A container such as CLIENT has subcommands, declared as `CLIENT KILL`.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+from minidist.engines.keyspace.errors import unknown_subcommand, wrong_arity
+from minidist.wire.resp_plain import Command as Arguments
+from minidist.wire.resp_replies import array, simple
+
+if TYPE_CHECKING:
+    from minidist.engines.keyspace.session import Session
+
+Run = Callable[["Session", Arguments, int], bytes]
+
+MOST_ARGUMENTS = 1 << 31
+CONTAINER = "Depends on subcommand."
+FLAGS = frozenset(
+    {
+        "write", "readonly", "denyoom", "admin", "pubsub", "noscript", "blocking", "loading", "stale", "fast",
+        "no_auth", "no_multi", "allow_busy", "movablekeys", "skip_monitor", "skip_slowlog",
+    }
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Keys:
+    """Where keys stand: from argument `first` to `last` (negative: counted from the end), every `step`-th."""
+
+    first: int = 0
+    last: int = 0
+    step: int = 0
+
+    def of(self, args: Arguments) -> list[bytes]:
+        if not self.first:
+            return []
+        last = self.last if self.last >= 0 else len(args) + self.last
+        return list(args[self.first : last + 1 : self.step])
+
+
+NO_KEYS = Keys()
+FIRST_KEY = Keys(1, 1, 1)
+TWO_KEYS = Keys(1, 2, 1)
+ALL_KEYS = Keys(1, -1, 1)
+EVERY_OTHER_KEY = Keys(1, -1, 2)
+
+
+@dataclass(slots=True, eq=False)
+class Command:
+    """One row of the table, and how often it ran."""
+
+    name: str
+    run: Run
+    arity: int
+    flags: frozenset[str]
+    keys: Keys
+    since: str
+    group: str
+    summary: str
+    complexity: str = ""
+    subcommands: "dict[str, Command]" = field(default_factory=dict)
+    # Derived, for the checks before each run:
+    least: int = 0
+    most: int = 0
+    write: bool = False
+    deny_oom: bool = False
+    # Counted for INFO commandstats:
+    calls: int = 0
+    failed_calls: int = 0
+    rejected_calls: int = 0
+
+    def __post_init__(self) -> None:
+        assert self.flags <= FLAGS, self.flags - FLAGS
+        self.least = abs(self.arity)
+        self.most = self.arity if self.arity > 0 else MOST_ARGUMENTS
+        self.write = "write" in self.flags
+        self.deny_oom = "denyoom" in self.flags
+
+    @property
+    def is_container(self) -> bool:
+        return self.complexity == CONTAINER
+
+    @property
+    def categories(self) -> list[str]:
+        """The ACL categories, as Redis derives them from flags and group."""
+        found = ["@" + flag for flag in ("write", "admin", "pubsub", "blocking") if flag in self.flags]
+        found += ["@read"] * ("readonly" in self.flags and self.group not in ("server", "connection"))
+        found += ["@dangerous"] * ("admin" in self.flags)
+        found += ["@keyspace" if self.group == "generic" else "@" + self.group] * (self.group not in ("server",))
+        found += ["@fast" if "fast" in self.flags else "@slow"]
+        return found
+
+
+# Commands of these groups work on data alone, so nothing about the session must be asked before they run.
+DATA_GROUPS = frozenset(
+    {"string", "generic", "bitmap", "hash", "list", "set", "sorted-set", "stream", "hyperloglog", "geo"}
+)
+ALSO_DIRECT = frozenset({"PING", "ECHO"})
+
+
+class CommandTable:
+    """Commands by name. `by_bytes` and `direct` find them as clients spell them: in capitals or in small letters.
+
+    `direct` holds those whose function may be called without further checks when nothing is special about the session.
+    """
+
+    def __init__(self) -> None:
+        self.commands: dict[str, Command] = {}
+        self.by_bytes: dict[bytes, Command] = {}
+        self.direct: dict[bytes, Command] = {}
+
+    def command(
+        self,
+        name: str,
+        *,
+        arity: int,
+        flags: str = "",
+        keys: Keys = NO_KEYS,
+        since: str,
+        group: str,
+        summary: str,
+        complexity: str = "O(1)",
+    ) -> Callable[[Run], Run]:
+        """Decorator: add a command. `NAME SUB` adds a subcommand to a container that `container` has added."""
+
+        def add(run: Run) -> Run:
+            self._add(Command(name, run, arity, frozenset(flags.split()), keys, since, group, summary, complexity))
+            return run
+
+        return add
+
+    def container(
+        self,
+        name: str,
+        *,
+        since: str,
+        group: str,
+        summary: str,
+        flags: str = "",
+        arity: int = -2,
+        run: Run | None = None,
+    ) -> None:
+        """Add a command that has subcommands, HELP among them."""
+
+        def run_subcommand(session: "Session", args: Arguments, now_ms: int) -> bytes:
+            table = session.service.table
+            subcommand = table.subcommand(table.commands[name], args)
+            subcommand.calls += 1
+            return subcommand.run(session, args, now_ms)
+
+        def show_help(session: "Session", args: Arguments, now_ms: int) -> bytes:
+            lines = [f"{name} <subcommand> [<arg> [value] [opt] ...]. Subcommands are:"]
+            for subcommand in session.service.table.commands[name].subcommands.values():
+                lines += [subcommand.name.partition(" ")[2], "    " + subcommand.summary]
+            return array([simple(line) for line in lines])
+
+        own_flags = frozenset(flags.split())
+        self._add(Command(name, run or run_subcommand, arity, own_flags, NO_KEYS, since, group, summary, CONTAINER))
+        self.command(
+            f"{name} HELP", arity=2, flags="loading stale", since="5.0.0", group=group, summary="Prints this help."
+        )(show_help)
+
+    def _add(self, command: Command) -> None:
+        first, _, rest = command.name.partition(" ")
+        if rest:
+            self.commands[first].subcommands[rest] = command
+            return
+        assert first not in self.commands, first
+        self.commands[first] = command
+        for spelling in (first.encode(), first.lower().encode()):
+            self.by_bytes[spelling] = command
+            if (command.group in DATA_GROUPS or first in ALSO_DIRECT) and not command.is_container:
+                self.direct[spelling] = command
+
+    def include(self, other: "CommandTable") -> None:
+        """Take over the commands of another table."""
+        for command in other.commands.values():
+            self._add(command)
+
+    def find(self, name: bytes) -> Command | None:
+        """By any spelling."""
+        return self.by_bytes.get(name) or self.by_bytes.get(name.upper())
+
+    def subcommand(self, container: Command, args: Arguments) -> Command:
+        """The subcommand that args[1] names. Raises CommandError for an unknown one or a wrong number of arguments."""
+        given = args[1].decode("latin-1").upper()
+        subcommand = container.subcommands.get(given)
+        if subcommand is None:
+            raise unknown_subcommand(container.name, args[1])
+        if not subcommand.least <= len(args) <= subcommand.most:
+            raise wrong_arity(f"{container.name}|{given}".lower())
+        return subcommand
+
+    def fresh(self) -> "CommandTable":
+        """A copy with counters of its own: each node counts for itself."""
+        copy = CommandTable()
+        for command in self.commands.values():
+            subcommands = {name: replace(each) for name, each in command.subcommands.items()}
+            copy._add(replace(command, subcommands=subcommands))
+        return copy
+
+    def reset_statistics(self) -> None:
+        for command in self.commands.values():
+            for each in (command, *command.subcommands.values()):
+                each.calls = each.failed_calls = each.rejected_calls = 0

@@ -1,0 +1,294 @@
+"""One node's RESP service without its sockets: sessions, the command table, the keyspace, and the order of checks.
+
+`Service.run(session, commands, now_ms)` is the hot path. A data command that meets no condition (known, right number of
+arguments, nothing special about the session, memory below the limit) goes straight to its function; everything else
+takes `_checked`, which asks the questions in Redis' order (server.c, `processCommand`): known? arity? authenticated?
+memory? paused? inside MULTI?
+
+What the shell must do is data. After `run` it writes the replies; if `run` did not take all commands, it keeps the
+rest: either much has been written and it should look at back-pressure, or the session waits (`session.gated`, paused or
+asleep) until `next_wake_ms`. `outbox` holds what concerns other connections; the shell empties it after each run.
+"""
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from minidist.engines.keyspace.database import NEVER
+from minidist.engines.keyspace.errors import (
+    NO_AUTH,
+    OUT_OF_MEMORY,
+    CommandError,
+    Postponed,
+    printable,
+    wrong_arity,
+)
+from minidist.engines.keyspace.keyspace import Keyspace
+from minidist.engines.keyspace.registry import Command, CommandTable
+from minidist.engines.keyspace.session import Carrier, Session
+from minidist.engines.keyspace.settings import NO_SETTINGS, Settings
+from minidist.engines.keyspace.users import Users
+from minidist.wire.resp_plain import Command as Arguments
+from minidist.wire.resp_replies import QUEUED, error
+
+# A longer reply ends a run, so that the shell can look at back-pressure before the next one is made.
+LARGE_REPLY_BYTES = 16 * 1024
+# Inside MULTI these act at once instead of being queued.
+NEVER_QUEUED = frozenset({"EXEC", "DISCARD", "MULTI", "WATCH", "QUIT", "RESET"})
+
+
+@dataclass(frozen=True, slots=True)
+class End:
+    """Close the connection of a session; what was written to it goes out first unless `at_once`."""
+
+    session: Session
+    at_once: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Resume:
+    """Waiting sessions may go on: run what was left of their commands."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stop:
+    """SHUTDOWN: end the process in an orderly way."""
+
+
+@dataclass(frozen=True, slots=True)
+class Named:
+    """A client has said its name, `session.name`; faults may choose clients by it."""
+
+    session: Session
+
+
+Output = End | Named | Resume | Stop
+
+
+class Service:
+    """What all sessions of a node share. `table` is copied, so that each node counts for itself."""
+
+    server_name = "minidist"
+
+    def __init__(self, table: CommandTable, databases: int, rng: random.Random) -> None:
+        self.table = table.fresh()
+        self.keyspace = Keyspace(databases, rng)
+        self.users = Users()
+        self.settings: Settings = NO_SETTINGS
+        self.sessions: dict[int, Session] = {}
+        self.outbox: list[Output] = []
+        self.paused_until_ms = 0
+        self.pause_all = False
+        self.commands_run = 0
+        self.connections_made = 0
+        self.failed_logins = 0
+        self.errors: dict[str, int] = {}
+        self.started_ms = 0
+        self._last_id = 0
+        self._now_ms = 0
+
+    # --- sessions ---------------------------------------------------------------------------------------------------
+
+    def open(self, carrier: Carrier, now_ms: int) -> Session:
+        """A client has connected."""
+        self.connections_made += 1
+        self._last_id += 1
+        session = Session(self, self._last_id, carrier, now_ms)
+        self.sessions[session.id] = session
+        return session
+
+    def close(self, session: Session) -> None:
+        """A client is gone."""
+        session.end()
+        session.unwatch()
+        self.sessions.pop(session.id, None)
+
+    # --- running commands -------------------------------------------------------------------------------------------
+
+    def run(self, session: Session, commands: Sequence[Arguments], now_ms: int) -> tuple[list[bytes], int]:
+        """Run commands in order; the replies, in order, and how many commands were run. See the module's text."""
+        if now_ms == self._now_ms:
+            now_ms = self._now_ms  # entries keep this integer: share one per millisecond
+        else:
+            self._now_ms = now_ms
+        if self.paused_until_ms:
+            session.gated = True
+        keyspace, command_of = self.keyspace, self.table.direct.get
+        replies: list[bytes] = []
+        command = None
+        for args in commands:
+            command = command_of(args[0])
+            try:
+                if (
+                    command is None
+                    or session.gated
+                    or not command.least <= len(args) <= command.most
+                    or keyspace.used_bytes > keyspace.limit_bytes
+                ):
+                    reply = self._checked(session, args, now_ms)
+                else:
+                    command.calls += 1
+                    reply = command.run(session, args, now_ms)
+            except CommandError as problem:
+                reply = self._failed(session, args, problem)
+            except Postponed:
+                break
+            replies.append(reply)
+            if len(reply) > LARGE_REPLY_BYTES:
+                break
+        self.commands_run += len(replies)
+        session.last_ms = now_ms
+        if command is not None:
+            session.last_command = command
+        return replies, len(replies)
+
+    def _failed(self, session: Session, args: Arguments, problem: CommandError) -> bytes:
+        command = self.table.find(args[0])
+        if command is not None:
+            command.failed_calls += 1
+        return self._muted(session, self.error_reply(problem))
+
+    def error_reply(self, problem: CommandError) -> bytes:
+        """The encoded reply of an error, counted by its code."""
+        text = str(problem)
+        code = text.partition(" ")[0]
+        self.errors[code] = self.errors.get(code, 0) + 1
+        return error(text)
+
+    def _checked(self, session: Session, args: Arguments, now_ms: int) -> bytes:
+        """Run or queue one command with every check. Raises CommandError, Postponed."""
+        if session.ended:
+            return b""
+        try:
+            command = self._admitted(session, args, now_ms)
+        except CommandError:
+            if session.transaction is not None:
+                session.transaction.refused = True
+            raise
+        session.last_command = self._innermost(command, args)
+        if session.transaction is not None and command.name not in NEVER_QUEUED:
+            session.transaction.commands.append((command, args))
+            return self._muted(session, QUEUED)
+        reply = self.call(session, command, args, now_ms)
+        if session.gated and not session.ended:
+            session.regate()
+        return self._muted(session, reply)
+
+    def _admitted(self, session: Session, args: Arguments, now_ms: int) -> Command:
+        """The command that these arguments call, if this session may call it now. Raises CommandError, Postponed."""
+        command = self.table.find(args[0])
+        if command is None:
+            raise unknown_command(args)
+        if not command.least <= len(args) <= command.most:
+            command.rejected_calls += 1
+            raise wrong_arity(command.name.lower())
+        self._innermost(command, args)
+        if not session.authenticated and "no_auth" not in command.flags:
+            command.rejected_calls += 1
+            raise CommandError(NO_AUTH)
+        if session.transaction is not None and "no_multi" in command.flags:
+            raise CommandError("ERR Command not allowed inside a transaction")
+        if not self.keyspace.make_room(now_ms) and self._needs_memory(session, command):
+            command.rejected_calls += 1
+            raise CommandError(OUT_OF_MEMORY)
+        self._let_pass(session, command, now_ms)
+        return command
+
+    def _innermost(self, command: Command, args: Arguments) -> Command:
+        """The subcommand, where there is one."""
+        return self.table.subcommand(command, args) if command.is_container and len(args) > 1 else command
+
+    @staticmethod
+    def _needs_memory(session: Session, command: Command) -> bool:
+        if command.name == "EXEC" and session.transaction is not None:
+            return any(each.deny_oom for each, _ in session.transaction.commands)
+        return command.deny_oom
+
+    def _let_pass(self, session: Session, command: Command, now_ms: int) -> None:
+        """CLIENT PAUSE: hold back this command while it lasts. Raises Postponed."""
+        if not self.paused_until_ms:
+            return
+        if now_ms >= self.paused_until_ms:
+            self.unpause()
+            return
+        queued = session.transaction is not None and command.name != "EXEC"
+        writes = command.write or (
+            command.name == "EXEC"
+            and session.transaction is not None
+            and any(each.write for each, _ in session.transaction.commands)
+        )
+        if self.pause_all or (writes and not queued):
+            raise Postponed
+
+    def call(self, session: Session, command: Command, args: Arguments, now_ms: int) -> bytes:
+        """Run one command that was admitted. Raises CommandError, Postponed."""
+        command.calls += 1
+        if not session.no_touch or command.name == "TOUCH":
+            return command.run(session, args, now_ms)
+        touched = [
+            (entry, entry.touched_ms)
+            for key in command.keys.of(args)
+            if (entry := session.database.peek(key, now_ms)) is not None
+        ]
+        reply = command.run(session, args, now_ms)
+        for entry, touched_ms in touched:
+            entry.touched_ms = touched_ms
+        return reply
+
+    @staticmethod
+    def _muted(session: Session, reply: bytes) -> bytes:
+        """CLIENT REPLY OFF and SKIP swallow replies."""
+        if session.skip_replies:
+            session.skip_replies -= 1
+            session.regate()
+            return b""
+        return b"" if session.replies_off else reply
+
+    # --- pausing ----------------------------------------------------------------------------------------------------
+
+    def pause(self, until_ms: int, *, everything: bool) -> None:
+        """Hold back commands (only writes unless `everything`) until a service time; never shortens a pause."""
+        self.pause_all = everything or (self.pause_all and bool(self.paused_until_ms))
+        self.paused_until_ms = max(until_ms, self.paused_until_ms)
+
+    def unpause(self) -> None:
+        if self.paused_until_ms:
+            self.paused_until_ms = 0
+            self.pause_all = False
+            self.outbox.append(Resume())
+
+    # --- time -------------------------------------------------------------------------------------------------------
+
+    def next_wake_ms(self) -> int:
+        """When `wake` wants to be called; 0 for as soon as possible, NEVER for not at all."""
+        return min(self.keyspace.next_due_ms(), self.paused_until_ms or NEVER)
+
+    def wake(self, now_ms: int) -> int:
+        """Do one bounded step of what is due; returns `next_wake_ms()`."""
+        if self.paused_until_ms and now_ms >= self.paused_until_ms:
+            self.unpause()
+        self.keyspace.maintain(now_ms)
+        return self.next_wake_ms()
+
+    # --- figures ----------------------------------------------------------------------------------------------------
+
+    def information(self, now_ms: int) -> dict[str, dict[str, object]]:
+        """INFO's sections, in order: name (`Server`, `Memory`, …) → field → value. Components fill it."""
+        return {}
+
+    def reset_statistics(self) -> None:
+        self.commands_run = 0
+        self.connections_made = 0
+        self.errors.clear()
+        self.table.reset_statistics()
+        self.keyspace.reset_statistics()
+
+
+def unknown_command(args: Arguments) -> CommandError:
+    """Redis' wording, with at most 128 bytes of the arguments."""
+    shown = ""
+    for argument in args[1:]:
+        if len(shown) >= 128:
+            break
+        shown += f"'{printable(argument)[: 128 - len(shown)]}' "
+    return CommandError(f"ERR unknown command '{printable(args[0])[:128]}', with args beginning with: {shown}")

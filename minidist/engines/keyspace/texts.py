@@ -1,0 +1,59 @@
+"""Strings as stored: bytes, or a bytearray once a command has changed them in place (APPEND, SETRANGE).
+
+Immutable bytes are what GET and SET want. Appending to them copies, so the first APPEND turns a string into a
+bytearray, which grows in amortised constant time; SET turns it back.
+"""
+
+from minidist.engines.keyspace.database import Database, Entry
+from minidist.engines.keyspace.errors import STRING_TOO_LONG, WRONG_TYPE, CommandError
+
+LONGEST_STRING_BYTES = 512 * 1024**2
+# Below this, copying is cheaper than a bytearray's own 56 bytes.
+SHORT_STRING_BYTES = 256
+
+
+def text(entry: Entry) -> bytes:
+    """The value of a string. Raises CommandError for other types."""
+    value = entry.value
+    if value.__class__ is bytes:
+        return value
+    if value.__class__ is bytearray:
+        return bytes(value)
+    raise CommandError(WRONG_TYPE)
+
+
+def is_string(entry: Entry) -> bool:
+    return entry.value.__class__ is bytes or entry.value.__class__ is bytearray
+
+
+def text_slice(entry: Entry, start: int, stop: int) -> bytes:
+    """Part of a string, without copying the rest."""
+    if not is_string(entry):
+        raise CommandError(WRONG_TYPE)
+    return bytes(memoryview(entry.value)[start:stop])
+
+
+def change(database: Database, key: bytes, entry: Entry, offset: int, data: bytes) -> int:
+    """Overwrite part of a string in place, padded with zeros up to `offset`; its new length. Raises CommandError."""
+    value = entry.value
+    if not is_string(entry):
+        raise CommandError(WRONG_TYPE)
+    end = offset + len(data)
+    check_length(end)
+    if end <= SHORT_STRING_BYTES and value.__class__ is bytes and len(value) <= SHORT_STRING_BYTES:
+        database.replace(key, entry, value[:offset].ljust(offset, b"\0") + data + value[end:])
+        return len(entry.value)
+    if value.__class__ is bytes:
+        database.replace(key, entry, bytearray(value))
+        value = entry.value
+    before_bytes = value.__alloc__()
+    if offset > len(value):
+        value += bytes(offset - len(value))
+    value[offset:end] = data
+    database.resized(key, value.__alloc__() - before_bytes)
+    return len(value)
+
+
+def check_length(length: int) -> None:
+    if length > LONGEST_STRING_BYTES:
+        raise CommandError(STRING_TOO_LONG)
