@@ -1,0 +1,546 @@
+"""The client's side of the data path: one request after another, each to an upstream and its answer back.
+
+    IDLE        between requests, or reading a head
+    WAITING     a head was read; a connection to the upstream is being made
+    EXCHANGE    the request is with an upstream; bodies pass in both directions
+    TUNNEL      upgraded: bytes pass both ways, the relay moves them
+    LINGERING   the last answer is written; what the client still sends is thrown away, so that the kernel does not
+                reset the connection before the client has read it (RFC 9112 section 9.6)
+    CLOSING     the last answer is written and goes out
+    CLOSED
+
+Nothing here waits: each method takes what there is and returns. One deadline per connection, looked at by the data
+half's sweep, replaces timers: `deadline_s` is loop time, and traffic moves it on by `extend_s` (0: it stays).
+
+Pipelined requests are read while an answer is under way and begun after it; what is read ahead is bounded.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from enum import Enum
+from typing import TYPE_CHECKING
+
+from minidist.components.balancer.forwarding import may_send_again
+from minidist.components.balancer.upstream import AnswerState, Origin, UpstreamConnection
+from minidist.runtime.connection import Connection
+from minidist.runtime.relay import RelayBroken, relay, relay_exactly
+from minidist.runtime.relay.flow import BULK_BYTES
+from minidist.wire.http1 import (
+    CHUNKED,
+    BodyReader,
+    HttpError,
+    LengthReader,
+    RequestHead,
+    ResponseHead,
+    body_reader,
+    chunk,
+    error_response,
+    last_chunk,
+    response,
+)
+
+if TYPE_CHECKING:
+    from minidist.components.balancer.data import DataHalf
+    from minidist.runtime.endpoint import Listener
+
+READ_AHEAD_BYTES = 64 * 1024  # of pipelined requests, or of a body whose upstream is not connected yet
+LINGER_S = 2.0
+LINGER_BYTES = 1024 * 1024  # a client that goes on uploading after its answer is cut off
+REFUSED_METHODS = (b"CONNECT", b"TRACE")  # no forward proxy; TRACE would show clients what we add
+
+
+class ClientState(Enum):
+    IDLE = "idle"
+    WAITING = "waiting"
+    EXCHANGE = "exchange"
+    TUNNEL = "tunnel"
+    LINGERING = "lingering"
+    CLOSING = "closing"
+    CLOSED = "closed"
+
+
+class ClientConnection(Connection):
+    """One client."""
+
+    __slots__ = (
+        "about_host", "about_lines", "answer_begun", "attempts", "body", "buffer", "bytes_in", "bytes_out", "client_ip",
+        "data", "deadline_s", "drop_after", "extend_s", "head", "keep", "origin", "sent", "started_s", "state",
+        "status", "tried", "upload", "upstream", "was_sent",
+    )  # fmt: skip
+
+    def __init__(self, listener: Listener[ClientConnection], data: DataHalf) -> None:
+        super().__init__(listener)
+        self.data = data
+        self.state = ClientState.IDLE
+        self.buffer = b""
+        self.head: RequestHead | None = None
+        self.body: BodyReader | None = None  #: of the request; None when all of it was read
+        self.origin: Origin | None = None
+        self.upstream: UpstreamConnection | None = None
+        self.upload: asyncio.Future[int] | None = None  #: the relay of a long request body
+        self.attempts = 0
+        self.tried: list[Origin] = []
+        self.sent: bytes | None = None  #: the request as far as it was written, while it is short enough to be repeated
+        self.was_sent = False  #: some of it was written to some upstream: it may have had an effect
+        self.answer_begun = False
+        self.keep = True  #: another request may follow this answer
+        self.drop_after = False  #: the node drains
+        self.started_s = 0.0
+        self.deadline_s = 0.0
+        self.extend_s = 0.0
+        self.bytes_in = 0
+        self.bytes_out = 0
+        self.status = 0
+        self.client_ip = b""
+        self.about_host = b""
+        self.about_lines = b""
+
+    # --- reading requests -------------------------------------------------------------------------------------------
+
+    def opened(self) -> None:
+        name = self.transport.get_extra_info("peername")
+        self.client_ip = name[0].encode() if isinstance(name, tuple) else b"unknown"
+        self._become_idle(self.data.now_s())
+
+    def refused(self) -> bytes:
+        return error_response(503, "too many connections")
+
+    def data_received(self, data: bytes) -> None:
+        self.touched = True
+        state = self.state
+        if state is ClientState.IDLE and not self.write_paused:
+            self._read_head(self.buffer + data if self.buffer else data)
+        elif state is ClientState.EXCHANGE and self.body is not None:
+            self._send_body(data)
+        elif state is ClientState.LINGERING:
+            self.bytes_in += len(data)
+            if self.bytes_in > LINGER_BYTES:
+                self.abort("kept sending after the last answer")
+        else:
+            self.buffer += data
+            if len(self.buffer) > READ_AHEAD_BYTES:
+                self.transport.pause_reading()
+
+    def _read_head(self, data: bytes) -> None:
+        try:
+            parsed = self.data.request_parser.parse(data)
+        except HttpError as error:
+            self.data.count("bad_requests")
+            self._refuse(error.status, error.text)
+            return
+        if parsed is None:
+            if not self.buffer and data:
+                self.deadline_s = self.data.now_s() + self.data.head_timeout_s
+            self.buffer = data
+            return
+        head, end = parsed
+        self.buffer = data[end:]
+        self.head = head
+        self._begin(head)
+
+    def _begin(self, head: RequestHead) -> None:
+        data = self.data
+        data.requests += 1
+        self.started_s = data.now_s()
+        self.attempts = 0
+        self.sent = None
+        self.was_sent = False
+        self.answer_begun = False
+        self.bytes_in = self.bytes_out = 0
+        self.upload = None
+        self.keep = head.persistent and not self.drop_after
+        self.body = None if head.length == 0 else self._body_reader(head.length)
+        if head.method in REFUSED_METHODS:
+            self._refuse(405, "method is not served here")
+        elif data.max_body_bytes and head.length > data.max_body_bytes:
+            self._refuse(413, f"body is larger than {data.max_body_bytes} bytes")
+        else:
+            self._become(ClientState.WAITING)
+            self._try(data.upstreams.pick())
+
+    def _body_reader(self, length: int) -> BodyReader:
+        return body_reader(length, self.data.limits) if length == CHUNKED else LengthReader(length)
+
+    # --- choosing an upstream ---------------------------------------------------------------------------------------
+
+    def _try(self, origin: Origin | None) -> None:
+        """Send the request to this upstream: on a kept connection if there is one."""
+        if origin is None:
+            self._answer_error(503, "no upstream is up")
+            return
+        self.origin = origin
+        self.attempts += 1
+        origin.active += 1
+        origin.requests += 1
+        idle = origin.idle
+        while idle:
+            connection = idle.pop()
+            if not connection.closing:
+                self.send(connection)
+                return
+        if origin.open >= self.data.upstream_connections:
+            self._release_origin()
+            self.data.count("saturated")
+            self._answer_error(503, "the upstream has no connection free")
+            return
+        self.data.dial(origin, self)
+
+    def waits_for(self, origin: Origin) -> bool:
+        return self.state is ClientState.WAITING and self.origin is origin
+
+    def connect_failed(self, why: str) -> None:
+        """The upstream could not be reached: nothing was sent, so any request may go elsewhere."""
+        self._attempt_failed(why)
+
+    def _release_origin(self) -> None:
+        assert self.origin is not None
+        self.origin.active -= 1
+        self.origin = None
+
+    def _attempt_failed(self, why: str) -> None:
+        """An attempt is over without an answer: another one, or the error."""
+        head, origin = self.head, self.origin
+        assert head is not None
+        assert origin is not None
+        self._release_origin()
+        repeatable = self.sent is not None or not self.was_sent
+        if self.attempts <= self.data.retries and repeatable and may_send_again(head, self.was_sent):
+            self.data.count("retries")
+            self._become(ClientState.WAITING)
+            self.tried = [*self.tried, origin] if self.attempts > 1 else [origin]
+            self._try(self.data.upstreams.pick_again(self.tried))
+            return
+        # 503 tells the client that certainly nothing has happened; after 502 it cannot know.
+        self._answer_error(502 if self.was_sent else 503, f"upstream {origin.name}: {why}")
+
+    # --- sending the request ----------------------------------------------------------------------------------------
+
+    def send(self, connection: UpstreamConnection) -> None:
+        """Begin the exchange on an open connection."""
+        self.upstream = connection
+        self.was_sent = True
+        connection.begin(self)
+        if self.body is None:
+            self._become(ClientState.EXCHANGE, self.data.response_timeout_s)
+            if self.sent is None:
+                self.sent = self._request_head()
+            connection.transport.write(self.sent)
+            return
+        self._become(ClientState.EXCHANGE, self.data.stream_timeout_s, extend=True)
+        if self.sent is None:
+            self.sent = b""
+            self._send_body(self._take_buffered(), self._request_head())
+        else:
+            connection.transport.write(self.sent)
+            self._send_body(self._take_buffered())
+        if not connection.write_paused:
+            self.transport.resume_reading()
+
+    def _request_head(self) -> bytes:
+        head, data, origin = self.head, self.data, self.origin
+        assert head is not None
+        assert origin is not None
+        if not data.static_about_client or head.host != self.about_host:
+            self.about_lines = data.about_client(self, head)
+            self.about_host = head.host
+        host = head.host or origin.name.encode()
+        return data.forwarding.request(head, host, self.about_lines, data.forwarding.upgrade_of(head))
+
+    def _take_buffered(self) -> bytes:
+        data, self.buffer = self.buffer, b""
+        return data
+
+    def _send_body(self, data: bytes, before: bytes = b"") -> None:
+        """Pass on what arrived of the request body, after `before`; what is left belongs to the next request."""
+        body, upstream, head = self.body, self.upstream, self.head
+        assert body is not None
+        assert upstream is not None
+        assert head is not None
+        try:
+            payload, end = body.feed(data)
+        except HttpError as error:
+            self.data.count("bad_requests")
+            self._give_up(error.status, error.text)
+            return
+        self.bytes_in += len(payload)
+        limit = self.data.max_body_bytes
+        if limit and self.bytes_in > limit:
+            self._give_up(413, f"body is larger than {limit} bytes")
+            return
+        if head.length == CHUNKED:
+            payload = chunk(payload)
+            if body.done:
+                payload += last_chunk(body.trailers)
+        wire = before + payload
+        if wire:
+            upstream.transport.write(wire)
+        if self.sent is not None:
+            self.sent = self.sent + wire if len(self.sent) + len(wire) <= self.data.retry_bytes else None
+        if body.done:
+            self.buffer = data[end:]
+            self._request_complete()
+        elif isinstance(body, LengthReader) and body.remaining >= BULK_BYTES:
+            self._hand_over(body)
+
+    def _request_complete(self) -> None:
+        self.body = None
+        if not self.answer_begun:
+            self._become(ClientState.EXCHANGE, self.data.response_timeout_s)
+
+    def _hand_over(self, body: LengthReader) -> None:
+        """Let the relay move a long request body."""
+        upstream = self.upstream
+        assert upstream is not None
+        self.sent = None
+
+        def ended(error: RelayBroken | None) -> None:
+            if self.upstream is upstream and error is None and self.body is body:
+                self._request_complete()
+
+        self.upload = relay_exactly(self, upstream, body.remaining, on_end=ended)
+
+    def _drop_upstream(self, reason: str) -> None:
+        """Give up the exchange from our side; the upstream connection cannot be used again."""
+        upstream, self.upstream = self.upstream, None
+        if self.upload is not None:
+            self.upload.cancel()
+            self.upload = None
+        if upstream is not None:
+            upstream.cancel(reason)
+        if self.origin is not None:
+            self._release_origin()
+
+    # --- passing the answer -----------------------------------------------------------------------------------------
+
+    def interim(self, head: ResponseHead) -> None:
+        """A 1xx response came; HTTP/1.0 has none (RFC 9110 section 15.2)."""
+        if self.head is not None and self.head.minor:
+            self.transport.write(self.data.forwarding.interim(head))
+
+    def response_head(self, head: ResponseHead, length: int, ends_with_connection: bool) -> bytes:
+        """The final head has come: the bytes for the client. From here on there is no retry."""
+        request, origin = self.head, self.origin
+        assert request is not None
+        assert origin is not None
+        self.answer_begun = True
+        self.status = head.status
+        if self.body is not None or ends_with_connection or self.drop_after:
+            # An answer before the end of the request: who knows whether the rest will still come.
+            self.keep = False
+        self.extend_s = self.data.stream_timeout_s
+        self.data.answer_came(origin, self.started_s)
+        return self.data.forwarding.response(head, request, length, self.keep)
+
+    def write_answer(self, data: bytes) -> None:
+        self.bytes_out += len(data)
+        self.transport.write(data)
+
+    def answered(self) -> None:
+        """The answer is complete and written."""
+        upstream = self.upstream
+        assert upstream is not None
+        self.upstream = None
+        whole = self.body is None
+        if self.upload is not None and not whole:
+            self.upload.cancel()
+        now_s = self.data.done(self)
+        self._release_origin()
+        upstream.finish()
+        if upstream.write_paused:
+            self.transport.resume_reading()
+        if whole and upstream.persistent:
+            self.data.release(upstream, now_s)
+        else:
+            upstream.close()
+        self._next(whole, now_s)
+
+    def _next(self, whole: bool, now_s: float) -> None:
+        """After an answer: the next request, or the end of the connection."""
+        if not whole:
+            self._linger()
+        elif self.keep and not self.drop_after:
+            self._become_idle(now_s)
+        else:
+            self._become(ClientState.CLOSING, self.data.stream_timeout_s)
+            self.close()
+
+    def _become(self, state: ClientState, within_s: float = 0.0, *, extend: bool = False) -> None:
+        """The state, and how long it may last (0: others watch over it); with `extend`, without traffic."""
+        self.state = state
+        self.extend_s = within_s if extend else 0.0
+        self.deadline_s = self.data.now_s() + within_s if within_s else 0.0
+
+    def _become_idle(self, now_s: float) -> None:
+        """As `_become`, for the hot path, which knows the time."""
+        self.state = ClientState.IDLE
+        self.head = None
+        self.extend_s = 0.0
+        self.deadline_s = now_s + self.data.idle_timeout_s
+        if self.buffer and not self.write_paused:
+            # Not at once: many pipelined requests with answers of our own would nest.
+            self.data.loop.call_soon(self._read_pipelined)
+
+    def _read_pipelined(self) -> None:
+        if self.state is ClientState.IDLE and not self.closing and not self.write_paused:
+            self.transport.resume_reading()
+            self._read_head(self._take_buffered())
+
+    def upgraded(self, head: ResponseHead, rest: bytes) -> None:
+        """The upstream agreed to switch protocols: from here on bytes just pass."""
+        request, upstream = self.head, self.upstream
+        assert request is not None
+        assert upstream is not None
+        protocol = self.data.forwarding.upgrade_of(request)
+        if not protocol or head.fields.upgrade != protocol:
+            self.upstream_failed("switched to a protocol nobody asked for")
+            return
+        self.answer_begun = True
+        self.keep = False
+        self.status = 101
+        self._become(ClientState.TUNNEL, self.data.tunnel_timeout_s, extend=True)
+        self.data.answer_came(self.origin, self.started_s)
+        self.write_answer(self.data.forwarding.switching(head, protocol) + rest)
+        if self.buffer:
+            upstream.transport.write(self._take_buffered())
+        upstream.state = AnswerState.HANDED
+        relay(self, upstream)
+
+    # --- when it goes wrong -----------------------------------------------------------------------------------------
+
+    def upstream_failed(self, why: str) -> None:
+        """The upstream ended or spoiled the exchange."""
+        upstream, origin = self.upstream, self.origin
+        assert upstream is not None
+        assert origin is not None
+        if self.state is ClientState.TUNNEL:
+            self._tunnel_ended()
+            return
+        # A kept connection that closes before it says anything was closed under our hands: nobody's failure.
+        if not (upstream.reused and not upstream.spoke and upstream.state is AnswerState.CLOSED):
+            self.data.outcome(origin, False, why)
+        self.upstream = None
+        if self.upload is not None:
+            self.upload.cancel()
+            self.upload = None
+        upstream.cancel(why)
+        if self.answer_begun:
+            self._cut_short("truncated")
+        else:
+            self._attempt_failed(why)
+
+    def _cut_short(self, why: str) -> None:
+        """The client must see that its answer is not whole: a reset, since closing may look like the end of a body."""
+        self.data.count(why)
+        self.data.done(self)
+        self._drop_upstream(why)
+        self._become(ClientState.CLOSING)
+        self.reset()
+
+    def _give_up(self, status: int, text: str) -> None:
+        """The client's fault: end the exchange under way, and tell if that is still possible."""
+        if self.answer_begun:
+            self._cut_short("client_faults")
+        else:
+            self._drop_upstream(text)
+            self._refuse(status, text)
+
+    def expired(self) -> None:
+        """The deadline has passed."""
+        if self.state is ClientState.IDLE:
+            if self.buffer:
+                self._refuse(408, "the head took too long")
+            else:
+                self.close()
+        elif self.state is not ClientState.EXCHANGE:
+            self.abort("silent for too long")
+        elif self.answer_begun:
+            self._cut_short("stalled")
+        elif self.body is not None:
+            self._give_up(408, "the body took too long")
+        else:
+            assert self.origin is not None
+            name = self.origin.name
+            self.data.outcome(self.origin, False, "did not answer in time")
+            self._drop_upstream("no answer in time")
+            self._answer_error(504, f"upstream {name} did not answer in time")
+
+    def _answer_error(self, status: int, text: str) -> None:
+        """An answer of our own; the connection goes on if the whole request was read."""
+        head = self.head
+        assert head is not None
+        self.data.count_error(status)
+        self.status = status
+        self.keep = self.keep and self.body is None
+        headers = [("Content-Type", "text/plain; charset=utf-8")]
+        if self.keep and not head.minor:
+            headers.append(("Connection", "keep-alive"))
+        body = f"{text}\n".encode()
+        message = response(status, headers, body, close=not self.keep)
+        self.write_answer(message[: len(message) - len(body)] if head.method == b"HEAD" else message)
+        self._next(self.body is None, self.data.done(self))
+
+    def _refuse(self, status: int, text: str) -> None:
+        """Answer what cannot be read any further, and end."""
+        self.data.count_error(status)
+        self.status = status
+        self.write_answer(error_response(status, text))
+        if self.head is not None:
+            self.data.done(self)
+        self._linger()
+
+    def _linger(self) -> None:
+        self._become(ClientState.LINGERING, LINGER_S)
+        self.buffer = b""
+        self.bytes_in = 0
+        if self.transport.can_write_eof():
+            self.transport.write_eof()
+            self.transport.resume_reading()
+        else:
+            self.close()
+
+    # --- the loop's side --------------------------------------------------------------------------------------------
+
+    def pause_writing(self) -> None:
+        """The client does not take the answer as fast as it comes."""
+        self.write_paused = True
+        if self.upstream is not None:
+            self.upstream.transport.pause_reading()
+        self.endpoint.stalled(self)
+
+    def resume_writing(self) -> None:
+        self.write_paused = False
+        if self.closing:
+            return
+        if self.upstream is not None:
+            self.upstream.transport.resume_reading()
+        elif self.state is ClientState.IDLE and self.buffer:
+            self._read_pipelined()
+
+    def eof_received(self) -> None:
+        """The client is gone or has given up: half-closing is how most of them say so. The base closes."""
+
+    def draining(self) -> None:
+        self.drop_after = True
+        if self.state is ClientState.IDLE:
+            self.close()
+
+    def closed(self, error: Exception | None) -> None:
+        before = self.state
+        self._become(ClientState.CLOSED)
+        self.buffer = b""
+        if before is ClientState.TUNNEL:
+            self._tunnel_ended()
+        elif before in (ClientState.WAITING, ClientState.EXCHANGE):
+            self.data.count("client_aborts")
+            self.status = self.status or 499  # nginx's number for it
+            self.data.done(self)
+            self._drop_upstream("the client has gone")
+
+    def _tunnel_ended(self) -> None:
+        """Either side of a tunnel has closed; the relay closes the other. Called for both, counted once."""
+        if self.upstream is not None:
+            self.upstream.client = None
+            self.upstream = None
+            self.data.done(self)
+            self._release_origin()
