@@ -11,7 +11,7 @@ import pytest
 from minidist.runtime.disk import DirectoryInUse, DiskFailed, DiskFull, FileMissing, NotSupported, OpenMode, PathRefused
 from minidist.runtime.disk.faults import DiskFault, DiskFaultKind
 from minidist.runtime.disk.local import LocalDisk
-from minidist.runtime.disk.pace import BARRED_S, SAMPLES, TRIP_EVERY, Pace
+from minidist.runtime.disk.pace import BARRED_AT_MOST_S, BARRED_S, FIRST_OTHER_WAY_AFTER, OTHER_WAY_EVERY, Pace
 from minidist.runtime.disk.temporary import PREFIX, open_temporary_disk, remove_left_behind
 from minidist.runtime.disk.thread import DiskThread
 
@@ -169,34 +169,49 @@ async def test_one_thread_per_device_and_none_afterwards(tmp_path):
 
 
 def trained(work_s, trip_s):
+    """A pace that knows both ways: the work takes the same on the loop and, besides the trip, on the thread."""
     pace = Pace()
-    for _ in range(SAMPLES):
+    for _ in range(50):
         pace.made_trip(work_s, trip_s)
+    pace.ran_on_loop(work_s, now_s=0.0)
     return pace
 
 
 def test_pace_chooses_the_loop_when_the_trip_costs_more():
-    assert not Pace().on_loop(0.0)
     assert trained(30e-6, 80e-6).on_loop(0.0)
     assert not trained(90e-6, 80e-6).on_loop(0.0)
-    assert not trained(10e-3, 50e-3).on_loop(0.0)  # above the cap, however dear the trip
+    assert not trained(1e-3, 50e-3).on_loop(0.0)  # above the cap, however dear the trip
 
 
-def test_pace_makes_a_trip_now_and_then_to_keep_its_figures():
+def test_pace_begins_on_the_thread_and_tries_the_loop_when_that_looks_safe():
+    for work_s, tries in ((1e-3, True), (10e-3, False)):
+        pace = Pace()
+        for _ in range(FIRST_OTHER_WAY_AFTER):
+            assert not pace.on_loop(0.0)
+            pace.made_trip(work_s, 0.0)
+        assert pace.on_loop(0.0) is tries
+
+
+def test_pace_goes_the_other_way_now_and_then():
     pace = trained(30e-6, 80e-6)
-    assert [pace.on_loop(0.0) for _ in range(TRIP_EVERY)] == [True] * (TRIP_EVERY - 1) + [False]
-    pace.made_trip(30e-6, 80e-6)
-    assert pace.on_loop(0.0)
+    chosen = [pace.on_loop(0.0) for _ in range(3 * OTHER_WAY_EVERY)]
+    assert chosen.count(False) == 3
+    pace = trained(90e-6, 80e-6)
+    chosen = [pace.on_loop(0.0) for _ in range(3 * OTHER_WAY_EVERY)]
+    assert chosen.count(True) == 3
 
 
-def test_pace_bars_the_loop_after_a_stall():
+def test_pace_bars_the_loop_after_a_stall_and_longer_after_the_next():
     pace = trained(30e-6, 80e-6)
-    pace.ran_on_loop(5e-3, now_s=10.0)
-    assert not pace.on_loop(10.0)
-    for _ in range(SAMPLES):
-        pace.made_trip(30e-6, 80e-6)
-    assert not pace.on_loop(10.0 + BARRED_S - 0.01)
-    assert pace.on_loop(10.0 + BARRED_S)
+    now_s, bars_s = 10.0, []
+    for _ in range(9):
+        pace.ran_on_loop(5e-3, now_s)
+        assert not any(pace.on_loop(now_s) for _ in range(2 * OTHER_WAY_EVERY))
+        bars_s.append(pace._barred_until_s - now_s)
+        now_s = pace._barred_until_s
+        assert any(pace.on_loop(now_s) for _ in range(OTHER_WAY_EVERY))
+    assert bars_s[:3] == [BARRED_S, 2 * BARRED_S, 4 * BARRED_S]
+    assert bars_s[-1] == BARRED_AT_MOST_S
 
 
 async def test_small_synced_appends_get_to_run_on_the_loop_and_never_with_a_fault_set(tmp_path):

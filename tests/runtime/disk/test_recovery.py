@@ -265,6 +265,32 @@ def test_recovery_keeps_what_is_whole_and_refuses_or_reports_the_rest(tmp_path_f
         assert len(records) >= durable_before_last
 
 
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+def test_a_loss_of_power_costs_nothing_that_was_durable_and_stops_no_node(tmp_path_factory, data):
+    """Of what was not synced, any sectors may be missing (zeros, as allocated), whole groups or parts of records."""
+    sizes = st.lists(st.lists(st.integers(0, 1500), min_size=1, max_size=5), min_size=1, max_size=4)
+    groups = [[bytes([65 + index % 50]) * size for index, size in enumerate(group)] for group in data.draw(sizes)]
+    policy = data.draw(st.sampled_from([FsyncPolicy.ALWAYS, FsyncPolicy.NEVER]))
+    root = tmp_path_factory.mktemp("log")
+    limits = LogLimits(segment_bytes=1 << 16)
+    end = asyncio.run(write(root, groups, limits=limits, policy=policy))
+    unsynced = groups[-1:] if policy is FsyncPolicy.ALWAYS else groups
+    start = end - sum(RECORD + len(payload) for group in unsynced for payload in group)
+    (path,) = segment_files(root)
+    contents = bytearray(path.read_bytes())
+    for sector in range(start // 512, -(-end // 512)):
+        if data.draw(st.booleans(), label=f"sector {sector} is lost"):
+            lost = slice(max(start, sector * 512), min(len(contents), (sector + 1) * 512))
+            contents[lost] = bytes(lost.stop - lost.start)
+    path.write_bytes(contents)
+    records, report = asyncio.run(recover(root, limits))
+    assert records == numbered(groups)[: len(records)]
+    assert len(records) >= sum(map(len, groups)) - sum(map(len, unsynced))
+    assert report.records == len(records)
+    assert asyncio.run(recover(root, limits))[0] == records  # recovering twice is recovering once
+
+
 WRITER = """
 import asyncio, random, sys
 from minidist.runtime.disk.local import LocalDisk
