@@ -220,18 +220,19 @@ class RequestParser(_Parser):
         return RequestHead(method, target, minor, host, fields, length, persistent), end + 4
 
     def _refuse_early(self, buffer: bytes, start: int) -> None:
-        """A TLS hello never gets an empty line: refuse what cannot be a method before the time-out does."""
+        """Other protocols may never send an empty line: refuse them before the time-out does."""
         first = buffer[start : start + 1]
         if first and first != b"\r" and not _token(first):
             raise HttpError(400, "not an HTTP request")
-        if len(buffer) - start > self.limits.target_bytes and not self._has_first_line(buffer, start):
+        line_end = buffer.find(b"\r\n", start)
+        if line_end >= 0:
+            if _request_line(buffer, start, line_end) is None:
+                raise self._bad_request_line(buffer[start:line_end])
+        elif len(buffer) - start > self.limits.target_bytes:
             raise self._too_large(buffer, start)
 
-    def _has_first_line(self, buffer: bytes, start: int) -> bool:
-        return buffer.find(b"\r\n", start, start + self.limits.target_bytes) >= 0
-
     def _too_large(self, buffer: bytes, start: int) -> HttpError:
-        if not self._has_first_line(buffer, start):
+        if buffer.find(b"\r\n", start, start + self.limits.target_bytes) < 0:
             return HttpError(414, "request target is too long")
         return super()._too_large(buffer, start)
 
