@@ -36,6 +36,7 @@ __all__ = [
     "Limits",
     "ProtocolError",
     "RespInspector",
+    "StrangerReader",
     "encode_command",
     "split_commands",
     "strict_integer",
@@ -107,7 +108,7 @@ class CommandReader:
 
         The commands came before the violation and are to be answered; after it, nothing more may be fed.
         """
-        if self._plain is None and self.limits is DEFAULT_LIMITS and len(data) < LONGEST_READ_BYTES:
+        if self._plain is None and len(data) < LONGEST_READ_BYTES:
             commands, used = split_commands(data)
             if used == len(data):
                 return commands, None
@@ -147,6 +148,31 @@ class CommandReader:
     def idle(self) -> bool:
         """No command is partly received."""
         return self._plain is None
+
+
+class StrangerReader:
+    """The commands of a client that has not yet authenticated: under stricter limits, and one at a time.
+
+    What follows AUTH in the same read must not be judged before AUTH has run. So `feed` returns one command at most;
+    call it again without data until it returns none, or go on with a CommandReader and `rest()`.
+    """
+
+    __slots__ = ("_plain",)
+
+    def __init__(self) -> None:
+        self._plain = PlainParser(UNAUTHENTICATED_LIMITS)
+
+    def feed(self, data: bytes = b"") -> tuple[list[Command], ProtocolError | None]:
+        self._plain.feed(data)
+        try:
+            command = self._plain.next()
+        except ProtocolError as error:
+            return [], error
+        return ([] if command is None else [command]), None
+
+    def rest(self) -> bytes:
+        """What was received behind the last command."""
+        return self._plain.rest()
 
 
 def encode_command(arguments: Sequence[bytes]) -> bytes:

@@ -170,6 +170,8 @@ class Database:
         if expires_ms < table.due_ms:
             table.due_ms = expires_ms
             heappush(self.due, (expires_ms, slot))
+            if expires_ms < self.keyspace.alarm_ms:
+                self.keyspace.wake_at(expires_ms)
 
     def remove(self, key: bytes) -> bool:
         """Delete a key, live or expired; whether it was there."""

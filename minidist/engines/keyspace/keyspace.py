@@ -1,8 +1,8 @@
 """All databases of a node under one memory limit, and the upkeep that nobody asks for: expiry, eviction, freeing.
 
-Upkeep is done in bounded steps, so that none stops the loop for more than a fraction of a millisecond.
-`maintain(now_ms)` does one step and returns when it wants to be called again; `next_due_ms()` says the same after
-commands have run. The caller owns the timer.
+Upkeep is done in bounded steps, so that none stops the loop for more than a fraction of a millisecond. `alarm_ms` says
+when `maintain(now_ms)` wants to be called for the next one: commands lower it, `maintain` sets it anew. The caller owns
+the timer.
 
 `used_bytes` is what keys, values and tables take (memory.py); `limit_bytes` is `maxmemory`. Before each command the
 service calls `make_room` when the limit is passed, so the limit is exceeded by one command's values at most. Memory of
@@ -34,6 +34,7 @@ class Keyspace:
         self.limit_bytes = NO_LIMIT
         self.evictor = Evictor(self, Policy.NOEVICTION)
         self.active_expiry = True
+        self.alarm_ms = NEVER  # 0 for as soon as possible
         self.hits = 0
         self.misses = 0
         self.expired_keys = 0
@@ -44,22 +45,26 @@ class Keyspace:
 
     # --- upkeep -----------------------------------------------------------------------------------------------------
 
-    def next_due_ms(self) -> int:
-        """When `maintain` wants to be called: 0 for as soon as possible, NEVER when there is nothing to do."""
-        if self._garbage:
-            return 0
-        if not self.active_expiry:
-            return NEVER
-        due_ms = min(database.due[0][0] if database.due else NEVER for database in self.databases)
-        return due_ms if due_ms == NEVER else due_ms + EXPIRY_ROUND_MS - due_ms % EXPIRY_ROUND_MS
-
-    def maintain(self, now_ms: int) -> int:
-        """One bounded step of freeing and of active expiry; returns `next_due_ms()`, which may have passed already."""
+    def maintain(self, now_ms: int) -> None:
+        """One bounded step of freeing or of active expiry; `alarm_ms` may be past again afterwards."""
         if self._garbage:
             self.free_step()
         elif self.active_expiry:
             self.expire_step(now_ms)
-        return self.next_due_ms()
+        self.alarm_ms = NEVER
+        if self._garbage:
+            self.alarm_ms = 0
+        elif self.active_expiry:
+            self.wake_at(min(database.due[0][0] if database.due else NEVER for database in self.databases))
+
+    def wake_at(self, at_ms: int) -> None:
+        """Something is due then: lower the alarm to the end of that round."""
+        if at_ms < self.alarm_ms:
+            self.alarm_ms = at_ms + EXPIRY_ROUND_MS - at_ms % EXPIRY_ROUND_MS
+
+    def use_active_expiry(self, on: bool) -> None:
+        self.active_expiry = on
+        self.alarm_ms = 0  # `maintain` finds out what is due
 
     def expire_step(self, now_ms: int) -> bool:
         """Remove expired keys, looking at STEP_ENTRIES entries or a table more; whether all that is due was done."""
@@ -85,6 +90,7 @@ class Keyspace:
     def discard(self, tables: list[Table], count: int) -> None:
         """Take over the tables of a flushed database, to be freed in steps."""
         self._garbage.append(tables)
+        self.alarm_ms = 0
         self.garbage_keys += count
 
     def free_step(self) -> None:

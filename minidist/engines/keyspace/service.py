@@ -7,14 +7,13 @@ memory? paused? inside MULTI?
 
 What the shell must do is data. After `run` it writes the replies; if `run` did not take all commands, it keeps the
 rest: either much has been written and it should look at back-pressure, or the session waits (`session.gated`, paused or
-asleep) until `next_wake_ms`. `outbox` holds what concerns other connections; the shell empties it after each run.
+asleep) until a `Resume`. `outbox` holds what concerns other connections; the shell empties it after each run.
 """
 
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from minidist.engines.keyspace.database import NEVER
 from minidist.engines.keyspace.errors import (
     NO_AUTH,
     OUT_OF_MEMORY,
@@ -51,18 +50,13 @@ class Resume:
 
 
 @dataclass(frozen=True, slots=True)
-class Stop:
-    """SHUTDOWN: end the process in an orderly way."""
-
-
-@dataclass(frozen=True, slots=True)
 class Named:
     """A client has said its name, `session.name`; faults may choose clients by it."""
 
     session: Session
 
 
-Output = End | Named | Resume | Stop
+Output = End | Named | Resume
 
 
 class Service:
@@ -250,6 +244,7 @@ class Service:
         """Hold back commands (only writes unless `everything`) until a service time; never shortens a pause."""
         self.pause_all = everything or (self.pause_all and bool(self.paused_until_ms))
         self.paused_until_ms = max(until_ms, self.paused_until_ms)
+        self.keyspace.alarm_ms = min(self.keyspace.alarm_ms, self.paused_until_ms)
 
     def unpause(self) -> None:
         if self.paused_until_ms:
@@ -259,16 +254,13 @@ class Service:
 
     # --- time -------------------------------------------------------------------------------------------------------
 
-    def next_wake_ms(self) -> int:
-        """When `wake` wants to be called; 0 for as soon as possible, NEVER for not at all."""
-        return min(self.keyspace.next_due_ms(), self.paused_until_ms or NEVER)
-
-    def wake(self, now_ms: int) -> int:
-        """Do one bounded step of what is due; returns `next_wake_ms()`."""
+    def wake(self, now_ms: int) -> None:
+        """Do one bounded step of what is due at `keyspace.alarm_ms`, which then says when to call again."""
         if self.paused_until_ms and now_ms >= self.paused_until_ms:
             self.unpause()
         self.keyspace.maintain(now_ms)
-        return self.next_wake_ms()
+        if self.paused_until_ms:
+            self.keyspace.alarm_ms = min(self.keyspace.alarm_ms, self.paused_until_ms)
 
     # --- figures ----------------------------------------------------------------------------------------------------
 

@@ -1,9 +1,8 @@
-"""The node itself: INFO, CONFIG, TIME, ROLE, LATENCY, DEBUG, SHUTDOWN."""
+"""The node itself: INFO, CONFIG, TIME, ROLE, LATENCY, DEBUG."""
 
 from minidist.engines.keyspace.arguments import decimal, option
-from minidist.engines.keyspace.errors import SYNTAX, CommandError, Postponed, printable, wrong_arity
+from minidist.engines.keyspace.errors import CommandError, Postponed, printable, wrong_arity
 from minidist.engines.keyspace.registry import CommandTable, Keys
-from minidist.engines.keyspace.service import Stop
 from minidist.engines.keyspace.session import Session
 from minidist.structures.glob import glob_matcher
 from minidist.wire.resp_plain import Command as Arguments
@@ -151,7 +150,7 @@ def latency_doctor(session: Session, args: Arguments, now_ms: int) -> bytes:
     return verbatim(b"Latency monitoring is off; the admin port has a histogram of service times.\n", session.resp3)
 
 
-# --- DEBUG, SHUTDOWN ------------------------------------------------------------------------------------------------
+# --- DEBUG ----------------------------------------------------------------------------------------------------------
 
 TABLE.container("DEBUG", since="1.0.0", group="server", summary="A container for debugging commands.", flags="admin")
 
@@ -180,7 +179,7 @@ LONGEST_SLEEP_MS = 3_600_000
     summary="Turns the removal of expired keys that nobody asks for on (1) or off (0).",
 )  # fmt: skip
 def debug_set_active_expire(session: Session, args: Arguments, now_ms: int) -> bytes:
-    session.service.keyspace.active_expiry = option(args[2], (b"0", b"1")) == b"1"
+    session.service.keyspace.use_active_expiry(option(args[2], (b"0", b"1")) == b"1")
     return OK
 
 
@@ -198,15 +197,3 @@ def debug_object(session: Session, args: Arguments, now_ms: int) -> bytes:
     return simple(
         f"Value at:0x0 refcount:1 encoding:{encoding(entry)} serializedlength:0 lru:0 lru_seconds_idle:{idle_s}"
     )
-
-
-@command(
-    "SHUTDOWN", arity=-1, flags="admin noscript loading stale no_multi allow_busy", since="1.0.0", group="server",
-    summary="Stops the node in an orderly way.",
-)  # fmt: skip
-def shutdown(session: Session, args: Arguments, now_ms: int) -> bytes:
-    if {word.upper() for word in args[1:]} - {b"NOSAVE", b"SAVE", b"NOW", b"FORCE"}:
-        raise CommandError(SYNTAX)
-    session.service.outbox.append(Stop())
-    session.end()
-    return b""

@@ -1,0 +1,290 @@
+"""The cache node: bytes in, state, bytes out.
+
+Command gear: a read gives all its whole commands, `Service.run` answers them from the command table, and the replies of
+one wake-up go out in one write. A client that does not read its replies is not read from: while the loop's buffer is
+over its high-water mark no further command of this client is run, so at most one long reply waits beyond it. What could
+not be run at once (back-pressure, CLIENT PAUSE, very long pipelines) is kept in `left`, with reading paused, so `left`
+holds less than one read.
+"""
+
+import asyncio
+from bisect import bisect_left
+from collections import deque
+from collections.abc import Iterable
+from typing import cast
+
+from minidist.components.cache.config import CacheConfig
+from minidist.components.cache.figures import families
+from minidist.components.cache.settings import CacheSettings
+from minidist.components.cache.state import CacheService
+from minidist.engines.keyspace.database import NEVER
+from minidist.engines.keyspace.service import End, Named, Output, Resume
+from minidist.engines.keyspace.session import Session
+from minidist.engines.keyspace.users import Users
+from minidist.runtime.clock import ClockTimer
+from minidist.runtime.config import Config, ConfigError
+from minidist.runtime.connection import Connection
+from minidist.runtime.endpoint import Listener
+from minidist.runtime.files import read_text
+from minidist.runtime.metrics import Family, Histogram
+from minidist.runtime.node import Halves, Message, Node
+from minidist.runtime.ports import Ports
+from minidist.runtime.stopwatch import now_s
+from minidist.wire.resp import Command, CommandReader, Limits, ProtocolError, RespInspector, StrangerReader
+from minidist.wire.resp_replies import error
+
+# Commands of one client run in one go before others get their turn: about a millisecond.
+COMMANDS_PER_TURN = 256
+TOO_MANY_CLIENTS = error("ERR max number of clients reached")
+
+
+class RespConnection(Connection):
+    """One client."""
+
+    __slots__ = ("left", "node", "reader", "session", "violation")
+
+    def __init__(self, listener: "Listener[RespConnection]", node: "Cache") -> None:
+        super().__init__(listener)
+        self.node = node
+        self.session: Session
+        self.reader: CommandReader | StrangerReader
+        self.left: deque[Command] | None = None  # commands that could not be run yet
+        self.violation: ProtocolError | None = None  # to be answered when they have been
+
+    def opened(self) -> None:
+        node = self.node
+        self.session = node.service.open(self, node.clock.now_ms())
+        self.reader = CommandReader(node.command_limits) if self.session.authenticated else StrangerReader()
+
+    def refused(self) -> bytes:
+        return TOO_MANY_CLIENTS
+
+    def closed(self, error: Exception | None) -> None:
+        self.left = None
+        self.node.waiting.pop(self, None)
+        self.node.service.close(self.session)
+
+    def data_received(self, data: bytes) -> None:
+        self.touched = True
+        started_s = now_s()
+        node, session = self.node, self.session
+        commands, violation = self.reader.feed(data)
+        if self.left is not None or len(commands) > COMMANDS_PER_TURN:
+            self._keep(commands, violation)
+            return
+        replies, done = node.service.run(session, commands, node.clock.now_ms())
+        self.transport.write(b"".join(replies))
+        if session.gated or violation is not None or done < len(commands) or node.service.outbox:
+            self._keep(commands[done:], violation)
+        if node.service.keyspace.alarm_ms < node.armed_ms:
+            node.arm()
+        took_s = now_s() - started_s
+        node.service_counts[bisect_left(node.service_bounds_s, took_s)] += done
+        node.service_time.total += took_s * done
+
+    # --- what does not go straight through --------------------------------------------------------------------------
+
+    def _keep(self, commands: list[Command], violation: ProtocolError | None) -> None:
+        """Put commands behind those that wait, and go on with them as far as possible."""
+        waiting = self.left is not None
+        if self.left is None:
+            self.left = deque()
+        self.left.extend(commands)
+        self.violation = self.violation or violation
+        self.node.perform()
+        if not waiting:
+            self.go_on()
+
+    def go_on(self) -> None:
+        """Run what is left until it is done, or until the client has to wait or others have their turn."""
+        node, session = self.node, self.session
+        while self.left is not None and not self.closing:
+            if session.ended:
+                self.close()
+                return
+            if not self.left and not self._read_more():
+                self._caught_up()
+                return
+            if self.write_paused:
+                return  # resume_writing goes on
+            turn = [self.left.popleft() for _ in range(min(len(self.left), COMMANDS_PER_TURN))]
+            started_s = now_s()
+            replies, done = node.service.run(session, turn, node.clock.now_ms())
+            self.left.extendleft(reversed(turn[done:]))
+            self.transport.write(b"".join(replies))
+            node.perform()
+            node.served(now_s() - started_s, done)
+            if done == 0:
+                self._wait()
+                return
+            if self.left and done == len(turn):
+                self.transport.pause_reading()
+                asyncio.get_running_loop().call_soon(self.go_on)
+                return
+
+    def _read_more(self) -> bool:
+        """A stranger's commands come one at a time; after AUTH the rest of its read is an ordinary one."""
+        reader = self.reader
+        if not isinstance(reader, StrangerReader) or self.violation is not None:
+            return False
+        if self.session.authenticated:
+            self.reader = CommandReader(self.node.command_limits)
+            commands, self.violation = self.reader.feed(reader.rest())
+        else:
+            commands, self.violation = reader.feed()
+        assert self.left is not None
+        self.left.extend(commands)
+        return bool(commands)
+
+    def _caught_up(self) -> None:
+        """Nothing is left: answer a violation and close, or read again."""
+        self.left = None
+        if self.violation is not None:
+            self.node.log.debug("protocol error", peer=self.peer, reason=str(self.violation))
+            self.transport.write(error(f"ERR Protocol error: {self.violation}"))
+            self.close()
+        elif not self.write_paused:
+            self.transport.resume_reading()
+
+    def _wait(self) -> None:
+        """Paused or asleep: read no further until `Resume`."""
+        self.node.waiting[self] = None
+        self.transport.pause_reading()
+
+    def resume_writing(self) -> None:
+        if self.left is None:
+            super().resume_writing()
+        else:
+            self.write_paused = False
+            self.go_on()
+
+
+class Cache(Node):
+    """A cache that speaks RESP."""
+
+    config_type = CacheConfig
+    config: CacheConfig
+
+    def __init__(self, config: CacheConfig, ports: Ports, halves: Halves = Halves.BOTH) -> None:
+        super().__init__(config, ports, halves)
+        self.service = CacheService(config, ports.random)
+        self.service.started_ms = self.clock.now_ms()
+        self.users_at_start = Users()
+        self.waiting: dict[RespConnection, None] = {}
+        self.armed_ms = NEVER
+        self._timer: ClockTimer | None = None
+        self.service_time = Histogram()
+        self.service_counts = self.service_time.counts
+        self.service_bounds_s = self.service_time.bounds
+        self.command_limits = Limits(bulk_bytes=config.max_bulk)
+        self.clock.before_backward(self.service.keyspace.expire_all)
+
+    async def open_data(self) -> None:
+        self.service.users = self._read_users()
+        self.service.settings = CacheSettings(
+            lambda: self.config, self.configure, lambda: self.address, self.service.users
+        )
+        await self.listen(
+            "resp", self.config.listen, lambda listener: RespConnection(listener, self), inspector=RespInspector()
+        )
+
+    def _read_users(self) -> Users:
+        if not self.config.auth_file:
+            return Users()
+        try:
+            return Users.parse(read_text(self.config.auth_file))
+        except ValueError as problem:
+            raise ConfigError("--auth-file", self.config.auth_file, f"user:password lines ({problem})") from None
+
+    async def close_all(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+
+    # --- time -------------------------------------------------------------------------------------------------------
+
+    def arm(self) -> None:
+        """Wake at the service's alarm. As soon as possible means after whatever else is ready to run."""
+        if self._timer is not None:
+            self._timer.cancel()
+        self.armed_ms = self.service.keyspace.alarm_ms
+        if self.armed_ms == NEVER:
+            self._timer = None
+        elif self.armed_ms <= self.clock.now_ms():
+            self._timer = ClockTimer(self.armed_ms, self._wake)
+            asyncio.get_running_loop().call_soon(self._fire, self._timer)
+        else:
+            self._timer = self.clock.call_at(self.armed_ms, self._wake)
+
+    @staticmethod
+    def _fire(timer: ClockTimer) -> None:
+        if timer.callback is not None:
+            timer.callback()
+
+    def _wake(self) -> None:
+        self._timer = None
+        self.service.wake(self.clock.now_ms())
+        self.perform()
+        self.arm()
+
+    # --- what the service asks for ----------------------------------------------------------------------------------
+
+    def perform(self) -> None:
+        """Do what commands left in the outbox for other connections, or for the node."""
+        while self.service.outbox:
+            outputs, self.service.outbox = self.service.outbox, []
+            for output in outputs:
+                self._perform(output)
+
+    def _perform(self, output: Output) -> None:
+        if isinstance(output, Resume):
+            waiting, self.waiting = self.waiting, {}
+            for connection in waiting:
+                connection.go_on()
+        elif isinstance(output, End):
+            connection = cast(RespConnection, output.session.carrier)
+            if output.at_once:
+                connection.abort("killed by another client")
+            else:
+                connection.close()
+        else:
+            assert isinstance(output, Named)
+            name = output.session.name.decode("latin-1")
+            cast(RespConnection, output.session.carrier).named(f"client:{name}" if name else "")
+
+    def served(self, took_s: float, commands: int) -> None:
+        self.service_time.observe_many(took_s, commands)
+
+    # --- control ----------------------------------------------------------------------------------------------------
+
+    def configured(self, before: Config) -> None:
+        self.service.configure(self.config)
+        self.command_limits = Limits(bulk_bytes=self.config.max_bulk)
+        for session in self.service.sessions.values():
+            reader = cast(RespConnection, session.carrier).reader
+            if isinstance(reader, CommandReader):
+                reader.limits = self.command_limits
+
+    async def reset_data(self) -> None:
+        self.service.users.passwords = dict(self._read_users().passwords)
+        self.service.forget_everything()
+        self.service_time.clear()
+        self.service_counts = self.service_time.counts
+        self.perform()
+        self.arm()
+
+    # --- what others see --------------------------------------------------------------------------------------------
+
+    def status_fields(self) -> Message:
+        keyspace = self.service.keyspace
+        return {"keys": keyspace.count, "used_bytes": keyspace.used_bytes, "clients": len(self.service.sessions)}
+
+    def figures(self) -> Message:
+        return {
+            "requests_total": self.service.commands_run,
+            "p99_ms": round(self.service_time.quantile(0.99) * 1000, 3),
+            "hits_total": self.service.keyspace.hits,
+            "misses_total": self.service.keyspace.misses,
+        }
+
+    def families(self) -> Iterable[Family]:
+        return families(self.service, self.service_time)

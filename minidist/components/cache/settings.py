@@ -1,0 +1,94 @@
+"""CONFIG GET and CONFIG SET: the options that Redis knows, under its names and in its units.
+
+The names are the aliases of the options (config.py), so nothing is listed twice: sizes are plain bytes, durations whole
+seconds. `requirepass` is the default user's password. A few settings that clients look for are answered as they are
+here, and cannot be changed.
+"""
+
+import dataclasses
+from collections.abc import Callable
+
+from minidist.components.cache.config import CacheConfig
+from minidist.engines.keyspace.errors import CommandError
+from minidist.engines.keyspace.users import Users
+from minidist.runtime.config import KINDS, Address, ConfigError, Duration, Option, Size, options_of
+
+FIXED = {"appendonly": "no", "save": "", "maxmemory-samples": "64", "hz": "10", "notify-keyspace-events": ""}
+
+OPTIONS = {alias: each for each in options_of(CacheConfig).values() for alias in each.aliases}
+
+
+class CacheSettings:
+    """Implements engines.keyspace.settings.Settings over a node's Config.
+
+    `config` reads the node's options, `apply` gives it changed ones, `address` says where it listens.
+    """
+
+    def __init__(
+        self,
+        config: Callable[[], CacheConfig],
+        apply: Callable[[CacheConfig], None],
+        address: Callable[[], Address],
+        users: Users,
+    ) -> None:
+        self._config = config
+        self._apply = apply
+        self._address = address
+        self.users = users
+
+    def values(self) -> dict[str, str]:
+        config, address = self._config(), self._address()
+        shown = {name: shown_value(each, getattr(config, each.name)) for name, each in OPTIONS.items()}
+        shown |= {"bind": address.host, "port": str(address.port), "unixsocket": address.path}
+        shown["requirepass"] = self.users.default_password.decode("utf-8", "surrogateescape")
+        return dict(sorted((shown | FIXED).items()))
+
+    def change(self, values: dict[str, str]) -> None:
+        """All of them or none. Raises CommandError in Redis' words."""
+        config = self._config()
+        known = self.values()
+        for name, text in values.items():
+            if name not in known:
+                raise CommandError(f"ERR Unknown option or number of arguments for CONFIG SET - '{name}'")
+            if name in OPTIONS:
+                config = changed_config(config, name, text)
+            elif name != "requirepass" and text != known[name]:
+                raise refusal(name, "can't set immutable config")
+        if config is not self._config():
+            self._apply(config)
+        if "requirepass" in values:
+            self.users.require(values["requirepass"].encode("utf-8", "surrogateescape"))
+
+
+def shown_value(option: Option, value: object) -> str:
+    """A value as Redis shows it."""
+    if option.kind is KINDS[Duration] and isinstance(value, int):
+        return str(value // 1000)
+    return str(value)
+
+
+def changed_config(config: CacheConfig, name: str, text: str) -> CacheConfig:
+    """The options with one of them changed. Raises CommandError."""
+    option = OPTIONS[name]
+    if not option.live:
+        if text == shown_value(option, getattr(config, option.name)):
+            return config
+        raise refusal(name, "can't set immutable config")
+    if option.kind is KINDS[Duration]:
+        text += "s"
+    try:
+        return dataclasses.replace(config, **{option.name: option.read(text, name)})
+    except ConfigError:
+        raise refusal(name, _expected(option)) from None
+
+
+def refusal(name: str, why: str) -> CommandError:
+    return CommandError(f"ERR CONFIG SET failed (possibly related to argument '{name}') - {why}")
+
+
+def _expected(option: Option) -> str:
+    if option.kind is KINDS[Size]:
+        return "argument must be a memory value"
+    if option.allowed.startswith("one of "):
+        return "argument(s) must be one of the following: " + option.allowed.removeprefix("one of ")
+    return f"argument must be {option.allowed}"

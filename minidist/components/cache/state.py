@@ -1,0 +1,156 @@
+"""The cache's state: the RESP service with its limit and its figures. Pure; server.py gives it bytes and time."""
+
+import random
+from dataclasses import dataclass
+
+from minidist.components.cache.config import CacheConfig
+from minidist.engines.keyspace.commands import all_commands
+from minidist.engines.keyspace.commands.connection import COMPATIBLE_VERSION
+from minidist.engines.keyspace.eviction import Policy
+from minidist.engines.keyspace.keyspace import NO_LIMIT
+from minidist.engines.keyspace.service import Service
+
+
+@dataclass(slots=True)
+class Facts:
+    """What INFO tells about the process that the service runs in."""
+
+    version: str = ""
+    name: str = ""
+    process_id: int = 0
+    tcp_port: int = 0
+    uptime_s: float = 0.0
+    commands_per_s: float = 0.0
+    refused_connections: int = 0
+
+
+class CacheService(Service):
+    """All that clients of one cache share."""
+
+    def __init__(self, config: CacheConfig, rng: random.Random) -> None:
+        super().__init__(all_commands(), config.databases, rng)
+        self.facts = Facts()
+        self.run_id = f"{rng.getrandbits(160):040x}"
+        self.configure(config)
+
+    def configure(self, config: CacheConfig) -> None:
+        """Take over options that can change at run time. A lower limit is enforced with the next command."""
+        self.max_clients = config.max_clients
+        self.keyspace.limit_bytes = config.max_memory or NO_LIMIT
+        if self.keyspace.evictor.policy.value != config.eviction:
+            self.keyspace.evictor.use(Policy(config.eviction))
+
+    @property
+    def limit_bytes(self) -> int:
+        """`maxmemory`: 0 where there is no limit."""
+        return 0 if self.keyspace.limit_bytes == NO_LIMIT else self.keyspace.limit_bytes
+
+    def forget_everything(self) -> None:
+        """As new: keys and counters. Clients stay connected, outside transactions."""
+        self.unpause()
+        self.keyspace.flush()
+        self.reset_statistics()
+        self.keyspace.use_active_expiry(True)
+        for session in self.sessions.values():
+            session.unwatch()
+            session.transaction = None
+            session.database = self.keyspace.databases[0]
+            session.regate()
+
+    # --- INFO -------------------------------------------------------------------------------------------------------
+
+    def information(self, now_ms: int) -> dict[str, dict[str, object]]:
+        return {
+            "Server": self._about_server(now_ms),
+            "Clients": {
+                "connected_clients": len(self.sessions),
+                "maxclients": self.max_clients,
+                "blocked_clients": 0,
+            },
+            "Memory": self._about_memory(),
+            "Persistence": {"loading": 0, "rdb_changes_since_last_save": 0, "aof_enabled": 0},
+            "Stats": self._about_work(),
+            "Replication": {"role": "master", "connected_slaves": 0, "master_repl_offset": 0},
+            "Modules": {},
+            "Commandstats": self._about_commands(),
+            "Errorstats": {f"errorstat_{code}": f"count={count}" for code, count in sorted(self.errors.items())},
+            "Cluster": {"cluster_enabled": 0},
+            "Keyspace": self._about_databases(now_ms),
+        }
+
+    def _about_server(self, now_ms: int) -> dict[str, object]:
+        facts = self.facts
+        return {
+            "redis_version": COMPATIBLE_VERSION,
+            "server_name": self.server_name,
+            "minidist_version": facts.version,
+            "redis_mode": "standalone",
+            "arch_bits": 64,
+            "process_id": facts.process_id,
+            "run_id": self.run_id,
+            "tcp_port": facts.tcp_port,
+            "server_time_usec": now_ms * 1000,
+            "uptime_in_seconds": int(facts.uptime_s),
+            "uptime_in_days": int(facts.uptime_s) // 86_400,
+        }
+
+    def _about_memory(self) -> dict[str, object]:
+        keyspace = self.keyspace
+        limit_bytes = self.limit_bytes
+        peak_bytes = max(keyspace.peak_bytes, keyspace.used_bytes)
+        return {
+            "used_memory": keyspace.used_bytes,
+            "used_memory_human": human_size(keyspace.used_bytes),
+            "used_memory_peak": peak_bytes,
+            "used_memory_peak_human": human_size(peak_bytes),
+            "maxmemory": limit_bytes,
+            "maxmemory_human": human_size(limit_bytes),
+            "maxmemory_policy": keyspace.evictor.policy.value,
+            "mem_allocator": "python",
+            "lazyfree_pending_objects": keyspace.garbage_keys,
+        }
+
+    def _about_work(self) -> dict[str, object]:
+        keyspace = self.keyspace
+        return {
+            "total_connections_received": self.connections_made,
+            "total_commands_processed": self.commands_run,
+            "instantaneous_ops_per_sec": int(self.facts.commands_per_s),
+            "rejected_connections": self.facts.refused_connections,
+            "expired_keys": keyspace.expired_keys,
+            "evicted_keys": keyspace.evicted_keys,
+            "keyspace_hits": keyspace.hits,
+            "keyspace_misses": keyspace.misses,
+            "total_error_replies": sum(self.errors.values()),
+            "acl_access_denied_auth": self.failed_logins,
+        }
+
+    def _about_commands(self) -> dict[str, object]:
+        return {
+            f"cmdstat_{each.name.lower().replace(' ', '|')}": (
+                f"calls={each.calls},usec=0,usec_per_call=0.00,"
+                f"rejected_calls={each.rejected_calls},failed_calls={each.failed_calls}"
+            )
+            for row in self.table.commands.values()
+            for each in (row.subcommands.values() if row.is_container else (row,))
+            if each.calls or each.rejected_calls
+        }
+
+    def _about_databases(self, now_ms: int) -> dict[str, object]:
+        return {
+            f"db{each.number}": f"keys={each.count},expires={each.volatile()},avg_ttl=0"
+            for each in self.keyspace.databases
+            if each.count
+        }
+
+
+def human_size(size: int) -> str:
+    """Bytes as Redis shows them: `1.50M`."""
+    if size < 1024:
+        return f"{size}B"
+    amount = float(size)
+    for unit in "KMGT":
+        amount /= 1024
+        if amount < 1024 or unit == "T":
+            break
+    return f"{amount:.2f}{unit}"
