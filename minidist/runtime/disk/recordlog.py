@@ -30,13 +30,11 @@ from enum import Enum
 from typing import NoReturn
 
 from minidist.runtime.disk import recordformat as form
+from minidist.runtime.disk.group import Group
 from minidist.runtime.disk.port import Disk, DiskError, DiskFailed, DiskFull, File, FileClosed, OpenMode
 from minidist.runtime.disk.recovery import OnRecord, Recovery, recover
 from minidist.runtime.disk.segment import CorruptRecord, Segment, create_segment
 
-# A group is encoded in one go on the loop: about 1 µs per record and 1 ms per megabyte.
-GROUP_BYTES = 1024 * 1024
-GROUP_RECORDS = 2048
 SYNC_EVERY_S = 1.0
 RETRY_WHEN_FULL_S = 0.1
 
@@ -77,25 +75,6 @@ class LogLimits:
             raise ValueError(f"max_record_bytes is 1 to {form.MAX_PAYLOAD_BYTES}")
 
 
-class _Group:
-    """Records that are written together, and who waits for them."""
-
-    __slots__ = ("first", "payloads", "size", "waiters")
-
-    def __init__(self, first: int) -> None:
-        self.first = first
-        self.payloads: list[bytes] = []
-        self.size = 0
-        self.waiters: list[tuple[int, asyncio.Future[None]]] = []
-
-    @property
-    def last(self) -> int:
-        return self.first + len(self.payloads) - 1
-
-    def takes(self, size: int) -> bool:
-        return self.size + size <= GROUP_BYTES and len(self.payloads) < GROUP_RECORDS
-
-
 class RecordLog:
     """Made by `open`. Sequences are consecutive; the first record of a new log has `first_sequence`."""
 
@@ -111,8 +90,8 @@ class RecordLog:
         self._segments: list[Segment] = []  # the last one is written to
         self._next = 0  # of the record that is appended next
         self._written = self._durable = -1
-        self._groups: deque[_Group] = deque()  # the last one takes more records, unless it is in flight
-        self._in_flight: _Group | None = None  # always the first
+        self._groups: deque[Group] = deque()  # the last one takes more records, unless it is in flight
+        self._in_flight: Group | None = None  # always the first
         self._pending_bytes = 0
         self._half_written = False  # a write was refused as full: a part of it may be there
         self._syncers: list[tuple[int, asyncio.Future[None]]] = []
@@ -190,7 +169,7 @@ class RecordLog:
         sequence = self._next
         group = self._groups[-1] if self._groups else None
         if group is None or group is self._in_flight or not group.takes(size):
-            group = _Group(sequence)
+            group = Group(sequence)
             self._groups.append(group)
         group.payloads.append(payload)
         group.size += size
@@ -297,7 +276,7 @@ class RecordLog:
         if self._on_commit is not None:
             self._on_commit(self.committed_sequence)
 
-    async def _write(self, group: _Group) -> bool:
+    async def _write(self, group: Group) -> bool:
         """True when the group was synced too."""
         sync = self._policy is FsyncPolicy.ALWAYS or self._sync_due or bool(self._syncers)
         segment = self._segments[-1]
@@ -421,18 +400,11 @@ class RecordLog:
 
     def _drop_pending(self, after: int) -> None:
         gone: list[asyncio.Future[None]] = []
-        kept: deque[_Group] = deque()
         for group in self._groups:
-            count = max(0, min(len(group.payloads), after - group.first + 1))
-            dropped = sum(form.RECORD_HEADER_BYTES + len(payload) for payload in group.payloads[count:])
-            del group.payloads[count:]
-            group.size -= dropped
+            dropped, waiting = group.drop_after(after)
             self._pending_bytes -= dropped
-            gone += [future for sequence, future in group.waiters if sequence > after]
-            group.waiters = [waiter for waiter in group.waiters if waiter[0] <= after]
-            if count:
-                kept.append(group)
-        self._groups = kept
+            gone += waiting
+        self._groups = deque(group for group in self._groups if group.payloads)
         self._syncers = [(min(sequence, after), future) for sequence, future in self._syncers]
         for future in gone:
             if not future.done():
@@ -447,15 +419,8 @@ class RecordLog:
             del self._segments[-1]
             if self._segments[-1].file is None:
                 self._segments[-1].file = await self._disk.open(self._segments[-1].path, OpenMode.WRITE)
-        segment = self._segments[-1]
-        offset = segment.end
-        walk = segment.walk_from(self._current, after + 1)
-        while batch := await walk.batch():
-            found = [start for sequence, start, _ in batch if sequence == after + 1]
-            if found:
-                offset = found[0]
-                break
-        await segment.cut(offset, self._limits.segment_bytes)
+        offset = await self._segments[-1].offset_of(after + 1)
+        await self._segments[-1].cut(offset, self._limits.segment_bytes)
 
     async def records(self, start: int, stop: int | None = None) -> AsyncIterator[tuple[int, bytes]]:
         """The committed records from `start` up to, without, `stop` (None: all), as (sequence, payload).

@@ -53,6 +53,16 @@ class Segment:
         start_sequence, offset = self._marks[max(0, index - 1)]
         return Walk(file, self.marker, start_sequence, offset, self.end)
 
+    async def offset_of(self, sequence: int) -> int:
+        """Where the record starts; `end` when there is none. The file is open."""
+        assert self.file is not None
+        walk = self.walk_from(self.file, sequence)
+        while batch := await walk.batch():
+            for found, offset, _ in batch:
+                if found == sequence:
+                    return offset
+        return self.end
+
     async def cut(self, offset: int, room: int) -> None:
         """Durably removes everything from `offset` on, then allocates `room` again. The file is open for writing."""
         assert self.file is not None
