@@ -40,6 +40,8 @@ if TYPE_CHECKING:
 
 #: The pause before the second attempt to connect, doubled up to the longest. Short, so that a recovery is seen in time.
 SHORTEST_PAUSE_S, LONGEST_PAUSE_S = 0.01, 0.25
+#: A connection that lived so long is no failed attempt, even if it was closed without having been used.
+USEFUL_S = 0.1
 
 
 class State(Enum):
@@ -271,7 +273,7 @@ class StreamChannel(asyncio.Protocol, Channel):
             self._dispatcher.available(self, perf_counter())
         else:
             self._dial_later()
-            self._dispatcher.dial_failed(self, kind, perf_counter())
+            self._dispatcher.pausing(kind, False, perf_counter())
 
     def _dial_later(self) -> None:
         self._state = State.PAUSING
@@ -307,6 +309,7 @@ class StreamChannel(asyncio.Protocol, Channel):
 
     def eof_received(self) -> None:
         if self._state is State.READY and self.ended():
+            self._failures = 0
             self._recorder.settle(perf_counter())
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -315,7 +318,7 @@ class StreamChannel(asyncio.Protocol, Channel):
             if self._gone:
                 self._gone.set()
             return
-        unused = not self._intended  # in a closed loop: it was lost while greeting
+        used = bool(self._intended)
         kind = self._loss or (kind_of(exc) if isinstance(exc, OSError) else "closed")
         self._fail_under_way(kind)
         self._report_first_attempt(kind)
@@ -326,10 +329,11 @@ class StreamChannel(asyncio.Protocol, Channel):
             self._dispatcher.available(self, now_s)
             return
         self._dispatcher.went_down(self, now_s)
+        if now_s - self._connected_s > USEFUL_S:
+            self._failures = 0
         if self._failures:
             self._dial_later()
-            if unused:
-                self._dispatcher.dial_failed(self, kind, now_s)
+            self._dispatcher.pausing(kind, used, now_s)
         else:
             # Whatever comes next, a second loss without an answer in between waits first.
             self._failures = 1

@@ -4,13 +4,13 @@ An **open loop** starts requests when its schedule says so, as many users do who
 goes to a channel (a connection) with a free slot, else it waits; its latency counts from the intended start in either
 case. Limits keep an overloaded run finite, and what they turn away is counted as failed: an arrival beyond
 `max_in_flight` is `skipped`, one that found no free slot within the timeout is a `queue-timeout`. While no channel is
-up, an arrival fails at once with the reason of the last attempt to connect, as a user's would.
+up, an arrival fails at once with the reason of the last loss or attempt to connect, as a user's would.
 
 A **closed loop** keeps every slot of every channel busy: the next request starts when the one before has been answered.
 It finds the throughput of so many patient users; its latencies leave out all that was never asked during a stall.
 
 Both own the channels and learn from them through three calls: `available` (slots became free, or it just connected),
-`went_down`, `dial_failed`. All times are `perf_counter` seconds.
+`went_down`, `pausing`. All times are `perf_counter` seconds.
 """
 
 import asyncio
@@ -58,8 +58,9 @@ class Dispatcher(ABC):
         """The channel lost its connection; its requests have been settled."""
 
     @abstractmethod
-    def dial_failed(self, channel: "Channel", kind: str, now_s: float) -> None:
-        """The channel could not connect and will try again later."""
+    def pausing(self, kind: str, counted: bool, now_s: float) -> None:
+        """A channel failed to connect, or lost a connection that had been of no use, and will try again later.
+        `counted`: requests were under way and have been failed."""
 
     def stop(self) -> None:
         """Start no more requests; `drained` waits for those under way."""
@@ -191,7 +192,7 @@ class OpenLoop(Dispatcher):
             self._up -= 1
         self.check_drained()
 
-    def dial_failed(self, channel: "Channel", kind: str, now_s: float) -> None:
+    def pausing(self, kind: str, counted: bool, now_s: float) -> None:
         if not self._up:
             self._down_reason = kind
             self._hand_out(now_s)
@@ -234,8 +235,8 @@ class ClosedLoop(Dispatcher):
     def shed(self, now_s: float) -> None:
         """Nothing ever waits for a slot here."""
 
-    def dial_failed(self, channel: "Channel", kind: str, now_s: float) -> None:
+    def pausing(self, kind: str, counted: bool, now_s: float) -> None:
         # This user's next request was the one that could not be made.
-        if self.started and not self.stopping:
+        if not counted and self.started and not self.stopping:
             self.recorder.offered += 1
             self.recorder.failed(kind)

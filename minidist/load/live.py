@@ -9,7 +9,7 @@ from collections import deque
 from types import TracebackType
 from typing import IO, Any
 
-from minidist.load.plan import Plan
+from minidist.load.plan import Plan, shown_url
 from minidist.load.recorder import Interval, merged
 from minidist.load.report import ms_text, rate_text
 
@@ -103,7 +103,7 @@ class Panel(Display):
         loop = (
             f"{plan.rate:,.0f}/s offered" if plan.rate else "ramp" if plan.ramp else f"{plan.channels} in a closed loop"
         )
-        self._title = f"{plan.url}  ·  {loop}"
+        self._title = f"{shown_url(plan.url)}  ·  {loop}"
         self._window_s = plan.window_s
         self._last_second.clear()
         self._rates.clear()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import functools
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import MISSING, dataclass, fields
 from typing import Any, NoReturn
@@ -111,8 +112,9 @@ class _Parser(argparse.ArgumentParser):
         unknown = message.removeprefix("unrecognized arguments: ")
         if unknown != message:
             raise ConfigError(unknown.split()[0], unknown, f"the options of {PROGRAM} --help")
-        option, _, problem = message.removeprefix("argument ").rpartition(": ")
-        raise ConfigError(option or "arguments", problem, f"URL [--OPTION …]; see {PROGRAM} --help")
+        of_option = re.fullmatch(r"argument (--[a-z-]+): (.*)", message)
+        option, problem = of_option.groups() if of_option else ("arguments", message)
+        raise ConfigError(option, problem, f"URL [--OPTION …]; see {PROGRAM} --help")
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -70,7 +70,8 @@ def _points(report: Report) -> list[Interval]:
     # The last answers of a run are not a rate: they join the last full interval.
     points = [list(intervals[first : first + at_once]) for first in range(0, len(intervals), at_once)]
     if len(points) > 1 and sum(each.seconds for each in points[-1]) < sum(each.seconds for each in points[-2]) / 2:
-        points[-2] += points.pop()
+        last = points.pop()
+        points[-1] += last
     return [merged(each) for each in points]
 
 

@@ -81,13 +81,9 @@ class Plan:
         if self.rate is not None and self.ramp is not None:
             raise ConfigError("--ramp", RAMP.show(self.ramp), "either --rate or --ramp")
         if self.is_open and self.concurrency is not None:
-            raise ConfigError(
-                "--concurrency", self.concurrency, "either --rate/--ramp (open loop) or --concurrency (closed)"
-            )
+            raise ConfigError("--concurrency", self.concurrency, "without --rate and --ramp, which make an open loop")
         if not self.is_open and self.connections is not None:
-            raise ConfigError(
-                "--connections", self.connections, "with --rate or --ramp; a closed loop has --concurrency"
-            )
+            raise ConfigError("--connections", self.connections, "with --rate or --ramp, else --concurrency")
         if not self.is_open and self.arrivals != "constant":
             raise ConfigError("--arrivals", self.arrivals, "with --rate or --ramp")
         if self.duration_ms < 1:

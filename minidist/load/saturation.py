@@ -1,7 +1,7 @@
 """The highest rate a server sustains: doubling steps until one fails, then halving the gap.
 
-A rate is **held** when 99 % of what was offered in its trial was answered well before the trial was over, no arrival
-was skipped, and the objectives (`--slo`), if any, were kept. Answers that are on their way at the end are allowed for
+A rate is **held** when 99 % of what was offered in its trial was answered well before the trial was over, no more than
+1 % failed, no arrival was skipped, and the objectives (`--slo`), if any, were kept. Answers that are on their way at the end are allowed for
 as far as they would be without a queue: at the median latency with which the first trial began.
 
 `Search` is the plain algorithm: rates out, verdicts in. `find` runs a trial for each.
@@ -63,6 +63,8 @@ def judge(report: Report, objectives: Sequence[Limit], usual_s: float) -> str:
     if skipped := report.total.errors.get("skipped"):
         return f"{skipped} arrivals skipped"
     offered, in_time = report.total.offered, report.between(0, report.window_s).ok
+    if report.total.failed > offered * (1 - HELD):
+        return f"{report.total.failed / offered:.1%} of it failed"
     on_their_way = 1 + report.offered_per_s * usual_s
     if in_time + on_their_way < offered * HELD:
         return f"achieved {in_time / offered:.1%} of it"
