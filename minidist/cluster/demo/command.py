@@ -168,7 +168,7 @@ class Demo:
     def cache_figures(self) -> dict[str, int]:
         status = call(self.run_dir, "status", nodes=["cache"])[0]
         figures = status.get("figures", {})
-        return {"hits": int(figures.get("hits", 0)), "misses": int(figures.get("misses", 0))}
+        return {"hits": int(figures.get("hits_total", 0)), "misses": int(figures.get("misses_total", 0))}
 
     async def play(self, as_json: bool) -> None:
         """Round after round until the time is over or Ctrl-C."""
