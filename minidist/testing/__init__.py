@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from minidist.testing.factory import Minidist
 
-_factory: "Minidist | None" = None
+_shared: "Minidist | None" = None
 
 LAZY = {
     "MinidistError": "minidist.testing.errors",
@@ -24,10 +24,10 @@ LAZY = {
 }
 
 
-def factory() -> "Minidist":
+def shared() -> "Minidist":
     """The factory of this process."""
-    global _factory
-    if _factory is None:
+    global _shared
+    if _shared is None:
         import atexit
 
         from minidist.runtime.randomness import fresh_seed
@@ -35,10 +35,10 @@ def factory() -> "Minidist":
         from minidist.testing.factory import Minidist
 
         workshop = Workshop()
-        _factory = Minidist(workshop, seed=fresh_seed())
+        _shared = Minidist(workshop, seed=fresh_seed())
         atexit.register(workshop.close)
-        atexit.register(_factory.close)
-    return _factory
+        atexit.register(_shared.close)
+    return _shared
 
 
 def __getattr__(name: str) -> Any:
@@ -47,5 +47,5 @@ def __getattr__(name: str) -> Any:
 
         return getattr(importlib.import_module(LAZY[name]), name)
     if name in ("cache", "balancer", "program", "up"):
-        return getattr(factory(), name)
+        return getattr(shared(), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
