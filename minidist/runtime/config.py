@@ -15,10 +15,11 @@ unit (`1500ms`, `30s`, `2h`), except `0`.
 
 import dataclasses
 import functools
+import math
 import re
 import types
 import typing
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal, NewType, TypeVar
 
@@ -41,6 +42,12 @@ class ConfigError(Exception):
         self.allowed = allowed
 
 
+ADDRESS = re.compile(
+    r"(?:\[(?P<v6>[0-9A-Fa-f.]*:[0-9A-Fa-f:.]*(?:%[\w.-]+)?)\]|(?P<host>[\w.-]+)):(?P<port>[0-9]{1,5})", re.A
+)
+LOOPBACK_V4 = re.compile(r"127(?:\.[0-9]{1,3}){3}")
+
+
 @dataclass(frozen=True, slots=True)
 class Address:
     """A place to listen or dial: `HOST:PORT`, `[V6]:PORT`, or `unix:/path` (then `path` is set and port is 0)."""
@@ -53,21 +60,18 @@ class Address:
     def parse(cls, text: str) -> "Address":
         """Raises ValueError when the text is no address."""
         if text.startswith("unix:"):
-            if len(text) == 5:
+            if len(text) == 5 or "\0" in text:
                 raise ValueError("a Unix socket needs a path")
             return cls("", 0, text[5:])
-        host, colon, port = text.rpartition(":")
-        if host.startswith("[") and host.endswith("]"):
-            host = host[1:-1]
-        elif ":" in host:
-            raise ValueError("an IPv6 address is written [ADDRESS]:PORT")
-        if not colon or not host or not re.fullmatch(r"[0-9]{1,5}", port) or int(port) > 65535:
+        match = ADDRESS.fullmatch(text)
+        if match is None or int(match["port"]) > 65535:
             raise ValueError("not HOST:PORT")
-        return cls(host, int(port))
+        return cls(match["v6"] or match["host"], int(match["port"]))
 
     @property
     def is_loopback(self) -> bool:
-        return bool(self.path) or self.host in ("localhost", "::1") or self.host.startswith("127.")
+        """Whether only this machine can connect. A name other than localhost may resolve to anything."""
+        return bool(self.path) or self.host.lower() in ("localhost", "::1") or bool(LOOPBACK_V4.fullmatch(self.host))
 
     def __str__(self) -> str:
         if self.path:
@@ -81,25 +85,39 @@ SIZE_UNITS = {"": 1, "b": 1, "k": 1000, "kb": 1024, "m": 1000**2, "mb": 1024**2,
 DURATION_UNITS_MS = {"ms": 1, "s": 1000, "m": 60_000, "min": 60_000, "h": 3_600_000, "d": 86_400_000}
 TRUE_WORDS = ("true", "yes", "on", "1")
 FALSE_WORDS = ("false", "no", "off", "0")
+# What fits everywhere a number may go: the kernel, msgpack, an event loop's timers.
+LARGEST = 2**63 - 1
+LONGEST_MS = 100 * 365 * DURATION_UNITS_MS["d"]
 
 
 def parse_size(text: str) -> Size:
     """`64mb` → 67108864. Raises ValueError."""
-    match = re.fullmatch(r"([0-9]+)\s*([a-z]*)", text.strip().lower())
-    if not match or match[2] not in SIZE_UNITS:
+    match = re.fullmatch(r"([0-9]{1,19}) ?([A-Za-z]*)", text)
+    unit = SIZE_UNITS.get(match[2].lower()) if match else None
+    if not match or unit is None or int(match[1]) * unit > LARGEST:
         raise ValueError(text)
-    return Size(int(match[1]) * SIZE_UNITS[match[2]])
+    return Size(int(match[1]) * unit)
 
 
 def parse_duration(text: str) -> Duration:
-    """`1500ms`, `30s`, `1.5h`, `0` → milliseconds. Raises ValueError."""
-    text = text.strip().lower()
+    """`1500ms`, `30s`, `1.5h`, `0` → milliseconds, at most 100 years. Raises ValueError."""
     if text == "0":
         return Duration(0)
-    match = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)\s*([a-z]+)", text)
-    if not match or match[2] not in DURATION_UNITS_MS:
+    match = re.fullmatch(r"([0-9]{1,15}(?:\.[0-9]{1,15})?) ?([A-Za-z]+)", text)
+    unit_ms = DURATION_UNITS_MS.get(match[2].lower()) if match else None
+    if not match or unit_ms is None:
         raise ValueError(text)
-    return Duration(round(float(match[1]) * DURATION_UNITS_MS[match[2]]))
+    duration_ms = round(float(match[1]) * unit_ms)
+    # 0 often means "never", so what is merely very short must not become it.
+    if duration_ms > LONGEST_MS or (duration_ms == 0 and float(match[1]) > 0):
+        raise ValueError(text)
+    return Duration(duration_ms)
+
+
+def parse_shift(text: str) -> int:
+    """A duration with a sign: `1h`, `+1h`, `-30s` → milliseconds. Raises ValueError."""
+    sign, rest = (text[0], text[1:]) if text[:1] in ("+", "-") else ("+", text)
+    return -parse_duration(rest) if sign == "-" else parse_duration(rest)
 
 
 def show_size(size: int) -> str:
@@ -116,8 +134,20 @@ def show_duration(duration_ms: int) -> str:
     return f"{duration_ms}ms" if duration_ms else "0"
 
 
+def _parse_int(text: str) -> int:
+    if not re.fullmatch(r"[+-]?[0-9]{1,19}", text) or abs(int(text)) > LARGEST:
+        raise ValueError(text)
+    return int(text)
+
+
+def _parse_float(text: str) -> float:
+    if not re.fullmatch(r"[+-]?[0-9]+(\.[0-9]+)?(e[+-]?[0-9]+)?", text, re.A | re.I) or math.isinf(float(text)):
+        raise ValueError(text)
+    return float(text)
+
+
 def _parse_bool(text: str) -> bool:
-    word = text.strip().lower()
+    word = text.lower()
     if word in TRUE_WORDS:
         return True
     if word in FALSE_WORDS:
@@ -137,8 +167,8 @@ class Kind:
 
 KINDS: dict[Any, Kind] = {
     str: Kind("TEXT", "text", str),
-    int: Kind("N", "a whole number", int),
-    float: Kind("X", "a number", float),
+    int: Kind("N", "a whole number", _parse_int),
+    float: Kind("X", "a number", _parse_float),
     bool: Kind("yes|no", "yes or no", _parse_bool, lambda value: "yes" if value else "no"),
     Size: Kind("SIZE", "a size such as 64mb (b, k, kb, m, mb, g, gb)", parse_size, show_size),
     Duration: Kind("DURATION", "a duration such as 1500ms, 30s, 2h", parse_duration, show_duration),
@@ -197,6 +227,11 @@ class Option:
         return "--" + self.name.replace("_", "-")
 
     @property
+    def flags(self) -> list[str]:
+        """As it may be written on a command line: its name, and its aliases."""
+        return list(dict.fromkeys([self.flag, *("--" + alias for alias in self.aliases)]))
+
+    @property
     def allowed(self) -> str:
         limits = [f"at least {self.minimum}"] * (self.minimum is not None)
         limits += [f"at most {self.maximum}"] * (self.maximum is not None)
@@ -204,26 +239,25 @@ class Option:
 
     def read(self, given: Any, named: str) -> Any:
         """The value of a text, or of a TOML value. Raises ConfigError naming the option as `named`."""
+        shown = "***" if self.secret else given
         try:
             value = self._parse(given)
         except (ValueError, TypeError) as error:
-            raise ConfigError(named, given, self.allowed) from error
+            raise ConfigError(named, shown, self.allowed) from error
         for each in value if self.is_list else (value,):
-            if (self.minimum is not None and each < self.minimum) or (self.maximum is not None and each > self.maximum):
-                raise ConfigError(named, given, self.allowed)
+            too_small = each is not None and self.minimum is not None and each < self.minimum
+            if too_small or (each is not None and self.maximum is not None and each > self.maximum):
+                raise ConfigError(named, shown, self.allowed)
         return value
 
     def _parse(self, given: Any) -> Any:
         if self.is_list:
-            parts = given.split(",") if isinstance(given, str) else given
-            if not isinstance(parts, list | tuple):
-                raise TypeError
-            return tuple(self.kind.parse(str(part).strip()) for part in parts if str(part).strip())
-        if isinstance(given, str):
-            return None if self.optional and given == "" else self.kind.parse(given)
-        if isinstance(given, bool) != (self.kind is KINDS[bool]) or not isinstance(given, bool | int | float):
-            raise TypeError
-        return self.kind.parse(str(given))
+            # A comma separates wherever the list comes from, so that a list can be shown as text and read again.
+            given = given if isinstance(given, list | tuple) else (given,)
+            parts = [part.strip() for each in given for part in _text(each, self.kind).split(",")]
+            return tuple(self.kind.parse(part) for part in parts if part)
+        text = _text(given, self.kind)
+        return None if self.optional and text == "" else self.kind.parse(text)
 
     def show(self, value: Any) -> str:
         if value is None:
@@ -231,10 +265,23 @@ class Option:
         return ",".join(self.kind.show(each) for each in value) if self.is_list else self.kind.show(value)
 
 
+def _text(given: Any, kind: Kind) -> str:
+    """A TOML value as text. Raises TypeError for a type that the option does not have."""
+    if isinstance(given, str):
+        return given
+    if not isinstance(given, bool | int | float) or isinstance(given, bool) != (kind is KINDS[bool]):
+        raise TypeError
+    return str(given)
+
+
 def option(default: Any, summary: str, **description: Any) -> Any:
     """A field of a Config: `max_memory: Size = option(Size(0), "…", aliases=("maxmemory",), live=True)`. See Option."""
     return field(default=default, metadata={"option": Option(summary=summary, **description)})
 
+
+CONFIG_FILE = Option(
+    "A TOML file of options; flags and environment beat it.", name="config", kind=Kind("FILE", "a file", str)
+)
 
 _options_of: "dict[type[Config], dict[str, Option]]" = {}
 
@@ -294,14 +341,25 @@ class Config:
 
     def validate(self) -> None:
         """Rules between options; raises ConfigError. Overriders call super()."""
+        if self.name and not re.fullmatch(r"[\w.-]{1,128}", self.name, re.A):
+            raise ConfigError("--name", self.name, "letters, digits, `-`, `_` and `.`")
         if bool(self.tls_cert) != bool(self.tls_key):
             raise ConfigError("--tls-cert/--tls-key", self.tls_cert or self.tls_key, "both or neither")
-        if self.admin.path == "" and not self.admin.is_loopback and not self.admin_token_file:
+        if self.tls_ca and not self.tls_cert:
+            raise ConfigError("--tls-ca", self.tls_ca, "only with --tls-cert and --tls-key")
+        if not self.admin.is_loopback and not self.admin_token_file:
             raise ConfigError("--admin", str(self.admin), "a loopback address, or any with --admin-token-file")
-        guarded = self.may_listen_anywhere or self.insecure or self.auth_file or self.tls_ca or self.tls_cert
-        if not self.listen.is_loopback and not guarded:
+        self.refuse_exposed("listen")
+
+    def refuse_exposed(self, name: str) -> None:
+        """Raises ConfigError when the listen address in this option is off loopback and nothing guards it."""
+        address: Address | None = getattr(self, name)
+        guarded = self.may_listen_anywhere or self.insecure or self.auth_file or self.tls_cert
+        if address is not None and not address.is_loopback and not guarded:
             raise ConfigError(
-                "--listen", str(self.listen), "a loopback address, or any with --auth-file, --tls-cert or --insecure"
+                options_of(type(self))[name].flag,
+                str(address),
+                "a loopback address, or any with --auth-file, --tls-cert or --insecure",
             )
 
     @property
@@ -309,10 +367,13 @@ class Config:
         return self.name or f"{self.component}-1"
 
     def changed(self: C, **texts: str) -> C:
-        """A copy with some options set from text, as CONFIG SET does. Raises ConfigError; the original stays."""
+        """A copy with some live options set from text, all or none. Raises ConfigError; the original stays."""
         options = options_of(type(self))
-        values = {name: options[name].read(text, name) for name, text in texts.items()}
-        copy = dataclasses.replace(self, **values)
+        for name in texts:
+            if name not in options or not options[name].live:
+                live = ", ".join(each.name for each in options.values() if each.live)
+                raise ConfigError(name, texts[name], f"what can change at run time: {live}")
+        copy = dataclasses.replace(self, **{name: options[name].read(text, name) for name, text in texts.items()})
         copy.validate()
         return copy
 
@@ -350,18 +411,64 @@ def load(config_type: type[C], argv: Sequence[str], environ: Mapping[str, str]) 
     `--help` prints and raises SystemExit(0). Raises ConfigError for anything that cannot be taken.
     """
     options = options_of(config_type)
-    flags = vars(_parser(config_type).parse_args(argv))
-    path = flags.pop("config")
-    values: dict[str, Any] = {}
-    if path:
-        values |= _from_file(options, path)
+    flags = _from_flags(config_type, argv)
+    path = flags.pop("config", "")
+    values = _from_file(options, path) if path else {}
     values |= _from_environment(options, config_type.component, environ)
-    for name, given in flags.items():
-        if given is not None:
-            values[name] = options[name].read(given, options[name].flag)
+    values |= flags
     config = config_type(**values)
     config.validate()
     return config
+
+
+def _from_flags(config_type: type[Config], argv: Sequence[str]) -> dict[str, Any]:
+    """`--name VALUE` or `--name=VALUE`; yes-or-no options need no value; lists may be repeated; else the last wins."""
+    options = options_of(config_type)
+    by_flag = {flag: each for each in options.values() for flag in each.flags}
+    by_flag["--config"] = CONFIG_FILE
+    texts: dict[str, list[str]] = {}
+    values: dict[str, Any] = {}
+    words = list(argv)
+    while words:
+        word = words.pop(0)
+        if word in ("-h", "--help"):
+            print(help_text(config_type), end="")  # noqa: T201
+            raise SystemExit(0)
+        flag, equals, text = word.partition("=")
+        each = by_flag.get(flag)
+        if each is None:
+            raise ConfigError(
+                flag, text, f"the options of minidist {config_type.component} --help{_near(flag, by_flag)}"
+            )
+        if not equals:
+            if each.kind is KINDS[bool]:
+                text = words.pop(0) if words and words[0].lower() in TRUE_WORDS + FALSE_WORDS else "yes"
+            elif words and not words[0].startswith("--"):
+                text = words.pop(0)
+            else:
+                raise ConfigError(flag, "", each.allowed)
+        texts.setdefault(each.name, []).append(text)
+        values[each.name] = each.read(texts[each.name] if each.is_list else text, flag)
+    return values
+
+
+def _near(given: str, known: Iterable[str]) -> str:
+    import difflib
+
+    near = difflib.get_close_matches(given, list(known), n=1)
+    return f"; is {near[0]} meant?" if near else ""
+
+
+def help_text(config_type: type[Config]) -> str:
+    """What `minidist COMPONENT --help` prints."""
+    lines = [f"usage: minidist {config_type.component} [--OPTION VALUE …]", ""]
+    for each in (CONFIG_FILE, *options_of(config_type).values()):
+        lines.append(f"  {', '.join(each.flags)} {each.kind.metavar}")
+        default = each.show(each.default)
+        lines.append(f"      {each.summary}" + (f" Default: {default}." if default else ""))
+    prefix = f"MINIDIST_{config_type.component.upper()}_"
+    lines += ["", f"Options are also read from the environment ({prefix}MAX_CLIENTS=100) and from --config FILE."]
+    return "\n".join(lines) + "\n"
 
 
 def from_table(config_type: type[C], table: Mapping[str, Any], named: str = "") -> C:
@@ -377,7 +484,9 @@ def _from_table(options: dict[str, Option], table: Mapping[str, Any], named: str
     for key, given in table.items():
         name = by_alias.get(key, key.replace("-", "_"))
         if name not in options:
-            raise ConfigError(named + key, given, "one of " + ", ".join(options))
+            raise ConfigError(named + key, given, "one of " + ", ".join(options) + _near(key, options))
+        if name in values:
+            raise ConfigError(named + key, given, f"{name} once")
         values[name] = options[name].read(given, named + key)
     return values
 
@@ -400,32 +509,10 @@ def _from_environment(options: dict[str, Option], component: str, environ: Mappi
         if variable.startswith(prefix):
             name = variable[len(prefix) :].lower()
             if name not in options:
-                raise ConfigError(variable, environ[variable], f"{prefix}… of " + ", ".join(options))
+                allowed = f"{prefix}… of " + ", ".join(options) + _near(name, options)
+                raise ConfigError(variable, environ[variable], allowed)
             values[name] = options[name].read(environ[variable], variable)
     return values
-
-
-def _parser(config_type: type[Config]) -> Any:
-    import argparse
-
-    program = f"minidist {config_type.component}"
-
-    class Parser(argparse.ArgumentParser):
-        def error(self, message: str) -> typing.NoReturn:
-            raise ConfigError(program, message.removeprefix("unrecognized arguments: "), f"see {program} --help")
-
-    parser = Parser(prog=program, allow_abbrev=False)
-    parser.add_argument("--config", metavar="FILE", help="A TOML file of options; flags and environment beat it.")
-    for each in options_of(config_type).values():
-        names = [each.flag, *("--" + alias for alias in each.aliases)]
-        text = (each.summary + (f" Default: {each.show(each.default)}." if each.show(each.default) else "")).replace(
-            "%", "%%"
-        )
-        shape: dict[str, Any] = {"nargs": "?", "const": "yes"} if each.kind is KINDS[bool] else {}
-        if each.is_list:
-            shape = {"action": "append"}
-        parser.add_argument(*names, dest=each.name, metavar=each.kind.metavar, help=text, **shape)
-    return parser
 
 
 def reference(config_type: type[Config]) -> str:
@@ -437,6 +524,6 @@ def reference(config_type: type[Config]) -> str:
         notes += [f"Runs on {each.clock} time."] * bool(each.clock)
         notes += ["Also " + ", ".join(f"`{alias}`" for alias in each.aliases) + "."] * bool(each.aliases)
         notes += ["Can change at run time."] * each.live
-        allowed = each.allowed.replace("|", "\\|")
-        rows.append(f"| `{each.flag}` | {each.show(each.default) or '–'} | {allowed} | {' '.join(notes)} |")
+        cells = (f"`{each.flag}`", each.show(each.default) or "–", each.allowed, " ".join(notes))
+        rows.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
     return "\n".join(rows) + "\n"
