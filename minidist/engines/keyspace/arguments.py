@@ -39,18 +39,18 @@ def decimal(text: bytes, error: str = NOT_A_FLOAT) -> float:
 def expiry_ms(text: bytes, unit: bytes, command: str, now_ms: int) -> int:
     """The service time that an EX, PX, EXAT or PXAT argument means, which must be positive. Raises CommandError."""
     value = integer(text)
-    seconds = unit in (b"EX", b"EXAT")
-    absolute = unit.endswith(b"AT")
-    if value <= 0 or (seconds and value > LARGEST // 1000):
+    at_ms = value * UNITS_MS[unit]
+    if value <= 0 or at_ms > LARGEST:
         raise CommandError(f"ERR invalid expire time in '{command}' command")
-    at_ms = value * 1000 if seconds else value
-    if not absolute:
+    if unit in RELATIVE:
         at_ms += now_ms
-    if at_ms > LARGEST:
-        raise CommandError(f"ERR invalid expire time in '{command}' command")
-    return min(at_ms, FAR_FUTURE_MS)
+        if at_ms > LARGEST:
+            raise CommandError(f"ERR invalid expire time in '{command}' command")
+    return at_ms if at_ms < FAR_FUTURE_MS else FAR_FUTURE_MS
 
 
+UNITS_MS = {b"EX": 1000, b"PX": 1, b"EXAT": 1000, b"PXAT": 1}
+RELATIVE = (b"EX", b"PX")
 # Lifetimes beyond (146 million years) are kept as this: NEVER is the only larger value.
 FAR_FUTURE_MS = (1 << 62) - 1
 

@@ -120,7 +120,7 @@ class Database:
             entry.value = value
             entry.touched_ms = now_ms
         if expires_ms != entry.expires_ms:
-            self.set_expiry(key, entry, expires_ms)
+            self._set_expiry(self.tables[slot], slot, entry, expires_ms)
         if self.watches:
             self.changed(key)
         return entry
@@ -157,7 +157,9 @@ class Database:
     def set_expiry(self, key: bytes, entry: Entry, expires_ms: int) -> None:
         """Give a live entry a lifetime, or NEVER. The caller says `changed` where a client asked for it."""
         slot = (tagged_slot(key) if OPENING_BRACE in key else crc_hqx(key, 0)) & SLOT_MASK
-        table = self.tables[slot]
+        self._set_expiry(self.tables[slot], slot, entry, expires_ms)
+
+    def _set_expiry(self, table: Table, slot: int, entry: Entry, expires_ms: int) -> None:
         before_ms, entry.expires_ms = entry.expires_ms, expires_ms
         if expires_ms == NEVER:
             if before_ms != NEVER:

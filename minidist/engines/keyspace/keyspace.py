@@ -1,8 +1,8 @@
 """All databases of a node under one memory limit, and the upkeep that nobody asks for: expiry, eviction, freeing.
 
 Upkeep is done in bounded steps, so that none stops the loop for more than a fraction of a millisecond. `alarm_ms` says
-when `maintain(now_ms)` wants to be called for the next one: commands lower it, `maintain` sets it anew. The caller owns
-the timer.
+when `maintain(now_ms)` wants to be called for the next one: commands lower it, which calls `on_alarm`, and `maintain`
+sets it anew. The caller owns the timer.
 
 `used_bytes` is what keys, values and tables take (memory.py); `limit_bytes` is `maxmemory`. Before each command the
 service calls `make_room` when the limit is passed, so the limit is exceeded by one command's values at most. Memory of
@@ -11,6 +11,7 @@ flushed databases counts until it is freed.
 
 import random
 from collections import deque
+from collections.abc import Callable
 
 from minidist.engines.keyspace.database import EMPTY, NEVER, Database, Table
 from minidist.engines.keyspace.eviction import Evictor, Policy
@@ -35,6 +36,7 @@ class Keyspace:
         self.evictor = Evictor(self, Policy.NOEVICTION)
         self.active_expiry = True
         self.alarm_ms = NEVER  # 0 for as soon as possible
+        self.on_alarm: Callable[[], object] = lambda: None
         self.hits = 0
         self.misses = 0
         self.expired_keys = 0
@@ -53,18 +55,24 @@ class Keyspace:
             self.expire_step(now_ms)
         self.alarm_ms = NEVER
         if self._garbage:
-            self.alarm_ms = 0
+            self.set_alarm(0)
         elif self.active_expiry:
             self.wake_at(min(database.due[0][0] if database.due else NEVER for database in self.databases))
 
     def wake_at(self, at_ms: int) -> None:
         """Something is due then: lower the alarm to the end of that round."""
         if at_ms < self.alarm_ms:
-            self.alarm_ms = at_ms + EXPIRY_ROUND_MS - at_ms % EXPIRY_ROUND_MS
+            self.set_alarm(at_ms + EXPIRY_ROUND_MS - at_ms % EXPIRY_ROUND_MS)
+
+    def set_alarm(self, at_ms: int) -> None:
+        """Have `maintain` called at this time, or earlier if that was asked for."""
+        if at_ms < self.alarm_ms:
+            self.alarm_ms = at_ms
+            self.on_alarm()
 
     def use_active_expiry(self, on: bool) -> None:
         self.active_expiry = on
-        self.alarm_ms = 0  # `maintain` finds out what is due
+        self.set_alarm(0)  # `maintain` finds out what is due
 
     def expire_step(self, now_ms: int) -> bool:
         """Remove expired keys, looking at STEP_ENTRIES entries or a table more; whether all that is due was done."""
@@ -90,7 +98,7 @@ class Keyspace:
     def discard(self, tables: list[Table], count: int) -> None:
         """Take over the tables of a flushed database, to be freed in steps."""
         self._garbage.append(tables)
-        self.alarm_ms = 0
+        self.set_alarm(0)
         self.garbage_keys += count
 
     def free_step(self) -> None:

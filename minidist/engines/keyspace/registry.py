@@ -73,6 +73,7 @@ class Command:
     # Derived, for the checks before each run:
     least: int = 0
     most: int = 0
+    usual: int = 0
     write: bool = False
     deny_oom: bool = False
     # Counted for INFO commandstats:
@@ -84,6 +85,7 @@ class Command:
         assert self.flags <= FLAGS, self.flags - FLAGS
         self.least = abs(self.arity)
         self.most = self.arity if self.arity > 0 else MOST_ARGUMENTS
+        self.usual = self.least
         self.write = "write" in self.flags
         self.deny_oom = "denyoom" in self.flags
 

@@ -56,7 +56,20 @@ class Named:
     session: Session
 
 
-Output = End | Named | Resume
+@dataclass(frozen=True, slots=True)
+class Admitted:
+    """A client has authenticated: read on without the limits for strangers."""
+
+    session: Session
+
+
+@dataclass(frozen=True, slots=True)
+class Alarm:
+    """`keyspace.alarm_ms` was lowered: call `wake` then."""
+
+
+ALARM = Alarm()
+Output = Admitted | Alarm | End | Named | Resume
 
 
 class Service:
@@ -71,9 +84,9 @@ class Service:
         self.settings: Settings = NO_SETTINGS
         self.sessions: dict[int, Session] = {}
         self.outbox: list[Output] = []
+        self.keyspace.on_alarm = self._alarmed
         self.paused_until_ms = 0
         self.pause_all = False
-        self.commands_run = 0
         self.connections_made = 0
         self.failed_logins = 0
         self.errors: dict[str, int] = {}
@@ -99,8 +112,8 @@ class Service:
 
     # --- running commands -------------------------------------------------------------------------------------------
 
-    def run(self, session: Session, commands: Sequence[Arguments], now_ms: int) -> tuple[list[bytes], int]:
-        """Run commands in order; the replies, in order, and how many commands were run. See the module's text."""
+    def run(self, session: Session, commands: Sequence[Arguments], now_ms: int) -> list[bytes]:
+        """Run commands in order; their replies. Fewer replies than commands: the rest was not run, see above."""
         if now_ms == self._now_ms:
             now_ms = self._now_ms  # entries keep this integer: share one per millisecond
         else:
@@ -116,7 +129,7 @@ class Service:
                 if (
                     command is None
                     or session.gated
-                    or not command.least <= len(args) <= command.most
+                    or (len(args) != command.usual and not command.least <= len(args) <= command.most)
                     or keyspace.used_bytes > keyspace.limit_bytes
                 ):
                     reply = self._checked(session, args, now_ms)
@@ -130,11 +143,10 @@ class Service:
             replies.append(reply)
             if len(reply) > LARGE_REPLY_BYTES:
                 break
-        self.commands_run += len(replies)
         session.last_ms = now_ms
         if command is not None:
             session.last_command = command
-        return replies, len(replies)
+        return replies
 
     def _failed(self, session: Session, args: Arguments, problem: CommandError) -> bytes:
         command = self.table.find(args[0])
@@ -244,7 +256,7 @@ class Service:
         """Hold back commands (only writes unless `everything`) until a service time; never shortens a pause."""
         self.pause_all = everything or (self.pause_all and bool(self.paused_until_ms))
         self.paused_until_ms = max(until_ms, self.paused_until_ms)
-        self.keyspace.alarm_ms = min(self.keyspace.alarm_ms, self.paused_until_ms)
+        self.keyspace.set_alarm(self.paused_until_ms)
 
     def unpause(self) -> None:
         if self.paused_until_ms:
@@ -260,7 +272,10 @@ class Service:
             self.unpause()
         self.keyspace.maintain(now_ms)
         if self.paused_until_ms:
-            self.keyspace.alarm_ms = min(self.keyspace.alarm_ms, self.paused_until_ms)
+            self.keyspace.set_alarm(self.paused_until_ms)
+
+    def _alarmed(self) -> None:
+        self.outbox.append(ALARM)
 
     # --- figures ----------------------------------------------------------------------------------------------------
 
@@ -268,8 +283,12 @@ class Service:
         """INFO's sections, in order: name (`Server`, `Memory`, …) → field → value. Components fill it."""
         return {}
 
+    @property
+    def commands_run(self) -> int:
+        """How many commands were run since the start, or since the statistics were reset."""
+        return sum(row.calls for row in self.table.commands.values())
+
     def reset_statistics(self) -> None:
-        self.commands_run = 0
         self.connections_made = 0
         self.errors.clear()
         self.table.reset_statistics()

@@ -3,7 +3,7 @@
 from minidist.engines.keyspace.arguments import integer
 from minidist.engines.keyspace.errors import WRONG_PASSWORD, CommandError, printable, wrong_arity
 from minidist.engines.keyspace.registry import CommandTable
-from minidist.engines.keyspace.service import Named
+from minidist.engines.keyspace.service import Admitted, Named
 from minidist.engines.keyspace.session import Session
 from minidist.engines.keyspace.users import DEFAULT_USER
 from minidist.wire.resp_plain import Command as Arguments
@@ -63,7 +63,9 @@ def _authenticate(session: Session, user: bytes, password: bytes) -> None:
         session.service.failed_logins += 1
         raise CommandError(WRONG_PASSWORD)
     session.user = user
-    session.authenticated = True
+    if not session.authenticated:
+        session.authenticated = True
+        session.service.outbox.append(Admitted(session))
     session.regate()
 
 

@@ -70,8 +70,11 @@ def set_(session: Session, args: Arguments, now_ms: int) -> bytes:
 
 def _set_with_options(session: Session, args: Arguments, now_ms: int) -> bytes:
     key, value = args[1], args[2]
-    words, expires_ms = _set_options(args, now_ms)
     database = session.database
+    if len(args) == 5 and args[3] in (b"EX", b"PX"):  # by far the most frequent options
+        database.put(key, value, now_ms, expiry_ms(args[4], args[3], "set", now_ms))
+        return OK
+    words, expires_ms = _set_options(args, now_ms)
     entry = database.read(key, now_ms) if b"GET" in words else database.find(key, now_ms)
     before = session.null
     if b"GET" in words and entry is not None:

@@ -50,7 +50,6 @@ def exec_(session: Session, args: Arguments, now_ms: int) -> bytes:
             queued.failed_calls += 1
             replies.append(service.error_reply(problem))
     session.executing = False
-    service.commands_run += len(replies)
     return array(replies)
 
 
