@@ -1,0 +1,79 @@
+"""What happened in a cluster, in one list: what the launcher did and saw, and what the nodes say themselves.
+
+An event is `{"time", "node", "event", "detail"}`, time in seconds since the epoch. All go to `events.jsonl`; followers
+get them as they come. A node's own come over its admin port (`GET /events?follow=1`, JSON lines) while it runs.
+"""
+
+import asyncio
+import contextlib
+import json
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+from minidist.runtime.config import Address
+
+Event = dict[str, Any]
+
+MAX_WAITING = 10_000  # events a slow follower may be behind; beyond it the oldest are dropped
+
+
+class Events:
+    """The list and its followers."""
+
+    def __init__(self, file: Path) -> None:
+        self._path = file
+        self._file = open(file, "a", encoding="utf-8", buffering=1)  # noqa: SIM115
+        self._followers: list[asyncio.Queue[Event | None]] = []
+
+    def emit(self, node: str, event: str, **detail: Any) -> None:
+        """Record what the launcher did or saw; `node` is empty for what concerns the whole cluster."""
+        self.add({"time": round(time.time(), 3), "node": node, "event": event, "detail": detail})
+
+    def add(self, event: Event) -> None:
+        if not self._file.closed:
+            self._file.write(json.dumps(event) + "\n")
+            self._tell(event)
+
+    def _tell(self, event: Event | None) -> None:
+        for follower in self._followers:
+            if follower.full():
+                follower.get_nowait()
+            follower.put_nowait(event)
+
+    def kept(self) -> list[Event]:
+        """All events since `up`."""
+        with open(self._path, encoding="utf-8") as file:
+            return [json.loads(line) for line in file]
+
+    async def follow(self) -> AsyncIterator[Event]:
+        """All kept events, then each as it comes, until the list is closed."""
+        queue: asyncio.Queue[Event | None] = asyncio.Queue(MAX_WAITING)
+        self._followers.append(queue)
+        try:
+            for event in self.kept():
+                yield event
+            while (next_event := await queue.get()) is not None:
+                yield next_event
+        finally:
+            self._followers.remove(queue)
+
+    async def collect(self, admin: Address) -> None:
+        """Take over a node's own events until it is gone."""
+        with contextlib.suppress(OSError, ValueError):
+            reader, writer = await asyncio.open_connection(admin.host, admin.port)
+            try:
+                # HTTP/1.0: the answer's body is the lines and nothing else, until the connection ends.
+                writer.write(f"GET /events?follow=1 HTTP/1.0\r\nHost: {admin}\r\n\r\n".encode())
+                while (await reader.readline()).strip():
+                    pass
+                while line := await reader.readline():
+                    self.add(json.loads(line))
+            finally:
+                writer.close()
+
+    def close(self) -> None:
+        """Take no more, and let the followers end."""
+        self._file.close()
+        self._tell(None)

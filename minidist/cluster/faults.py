@@ -1,0 +1,350 @@
+"""Faults of a cluster: who applies what, and keeping it so while nodes come and go.
+
+The launcher holds the list. From it and from the nodes as they are now follows what each node must have set
+(`_wanted`); `_sync` makes a node's admin port agree, after every change of the list and whenever a node started, was
+resumed, or a peer got a new process. `at` and `duration` are the launcher's timers, `times` is counted by each node.
+
+Who applies it:
+
+    kill, pause               the launcher, with a signal; on any node
+    disk, clock, reply        the minidist node named by `on`
+    partition                 every minidist node of both sides, against the other side
+    the other kinds           the minidist node named by `on`; where `on` is a user's program and `peer` are minidist
+                              nodes, those, against the program (directions swapped)
+    links between regions     delay, on what each end sends; by one end in both directions when the other is a program
+
+A user's program cannot apply a fault itself, so two of them have nobody who could: the command is refused (exit 2) and
+says to put a `proxy` between them.
+"""
+
+import asyncio
+import itertools
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from minidist.cluster.node import Node, State
+from minidist.cluster.topology import Link
+from minidist.runtime.admin_client import AdminRefused, AdminUnreachable, call
+from minidist.runtime.config import parse_duration
+from minidist.runtime.faults.spec import FaultError, read_fault
+
+if TYPE_CHECKING:
+    from minidist.cluster.cluster import Cluster
+
+Body = dict[str, Any]
+
+BY_SIGNAL = ("kill", "pause")
+BY_ITSELF = ("disk", "clock", "reply")  # kinds that only the node named by `on` can apply
+SWAPPED = {"in": "out", "out": "in", "both": "both"}
+CALL_TIMEOUT_S = 2.0
+PROXY_HINT = "put a proxy between them"
+
+
+class FaultRefused(Exception):
+    """A fault that nobody can apply, or that says something wrong. Ends a verb with exit code 2."""
+
+
+@dataclass(eq=False, slots=True)
+class SetFault:
+    """One fault of the list. `on` and `peer` are the words given; groups are looked up anew each time."""
+
+    id: str
+    kind: str
+    on: tuple[str, ...]
+    peer: tuple[str, ...] = ()
+    parameters: Body = field(default_factory=dict)
+    one_way: bool = False
+    link: bool = False
+    active: bool = True
+    timer: asyncio.TimerHandle | None = None
+
+    def shown(self) -> Body:
+        flags = {"one_way": True} if self.one_way else {}
+        return {"id": self.id, "kind": self.kind, "on": self.on, "peer": self.peer} | self.parameters | flags
+
+
+class Faults:
+    """The list of faults of one cluster."""
+
+    def __init__(self, cluster: "Cluster") -> None:
+        self._cluster = cluster
+        self._faults: dict[str, SetFault] = {}
+        self._numbers = itertools.count(1)
+        self._applied: dict[Node, dict[str, Body]] = {}
+        self._locks: dict[Node, asyncio.Lock] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    # --- for the verbs -----------------------------------------------------------------------------------------------
+
+    async def add(
+        self, kind: str, on: Sequence[str], peer: Sequence[str] = (), parameters: Mapping[str, Any] | None = None
+    ) -> str:
+        """Set a fault; returns its id. Raises FaultRefused, ClusterError for names nobody has."""
+        fault = SetFault(self._new_id(kind), kind, tuple(on), tuple(peer), dict(parameters or {}))
+        self._check(fault)
+        return await self._begin(fault)
+
+    async def partition(self, side: Sequence[str], other: Sequence[str], one_way: bool) -> str:
+        """No bytes between two sides; with `one_way` none from the first to the second. Raises as `add`."""
+        fault = SetFault(self._new_id("partition"), "partition", tuple(side), tuple(other), {}, one_way)
+        nodes, others = self._cluster.find(side), self._cluster.find(other)
+        both = [node.name for node in nodes if node in others]
+        if both:
+            raise FaultRefused(f"given {both[0]!r} on both sides, allowed: each node on one side")
+        programs = [node for node in nodes if node.group.is_program]
+        others = [node for node in others if node.group.is_program]
+        if programs and others:
+            pair = f"{programs[0].name} and {others[0].name}"
+            raise FaultRefused(f"{pair} are both your own programs, so nobody can part them: {PROXY_HINT}")
+        return await self._begin(fault)
+
+    async def add_links(self, links: Sequence[Link], regions: Mapping[str, Sequence[str]]) -> None:
+        """Put the delays of a topology's links into the list, before the first node starts."""
+        for link in links:
+            parameters = {"ms": link.latency_ms, "jitter_ms": link.jitter_ms}
+            side, other = (tuple(regions[region]) for region in link.between)
+            fault = SetFault(self._new_id("delay"), "delay", side, other, parameters, link=True)
+            self._faults[fault.id] = fault
+
+    async def remove(self, fault_id: str) -> bool:
+        """End a fault; False when there is none of this id."""
+        fault = self._faults.pop(fault_id, None)
+        if fault is None:
+            return False
+        if fault.timer is not None:
+            fault.timer.cancel()
+        if fault.kind == "pause" and fault.active:
+            await self._cluster.resume(self._cluster.find(fault.on))
+        await self.sync_all()
+        self._cluster.events.emit("", "fault-removed", id=fault.id, kind=fault.kind)
+        return True
+
+    async def heal(self, everything: bool) -> list[str]:
+        """Remove the partitions, or every fault; returns their ids."""
+        ids = [fault.id for fault in self._faults.values() if everything or fault.kind == "partition"]
+        for fault_id in ids:
+            await self.remove(fault_id)
+        return ids
+
+    async def listed(self) -> list[Body]:
+        """The list, with how often each fired. One that has spent its `times` everywhere is dropped."""
+        fired: dict[str, int] = {}
+        asked = [node for node in self._applied if node.state is State.RUNNING]
+        for answer in await asyncio.gather(*(self._ask(node, "GET", "/faults") for node in asked)):
+            for each in (answer or {"faults": []})["faults"]:
+                fault_id = each["id"].partition("/")[0]
+                fired[fault_id] = fired.get(fault_id, 0) + each["fired"]
+        for fault in list(self._faults.values()):
+            where = [node for node, applied in self._applied.items() if any(_is_of(fault, each) for each in applied)]
+            if fault.id not in fired and "times" in fault.parameters and where and all(node in asked for node in where):
+                del self._faults[fault.id]
+        return [fault.shown() | {"fired": fired.get(fault.id, 0)} for fault in self._faults.values()]
+
+    def ids(self) -> list[str]:
+        return list(self._faults)
+
+    def of(self, node: Node) -> list[str]:
+        """The ids of the faults that concern a node, for `ps` and `status` of a user's program."""
+        return [fault.id for fault in self._faults.values() if node in self._cluster.find([*fault.on])]
+
+    # --- checks ------------------------------------------------------------------------------------------------------
+
+    def _check(self, fault: SetFault) -> None:
+        nodes = self._cluster.find(fault.on)
+        if fault.kind in BY_SIGNAL:
+            wrong = [key for key in fault.parameters if key not in ("duration", "at")]
+            if wrong or fault.peer:
+                raise FaultRefused(f"{wrong[0] if wrong else 'peer'}: allowed for {fault.kind}: duration, at")
+            self._durations(fault)
+            return
+        try:
+            read_fault({"kind": fault.kind, **fault.parameters}, fault.id)
+        except FaultError as error:
+            raise FaultRefused(str(error)) from error
+        programs = [node for node in nodes if node.group.is_program]
+        peers = self._peer_nodes(fault.peer)
+        if fault.kind in ("disk", "clock") and fault.peer:
+            raise FaultRefused(f"peer: given {','.join(fault.peer)!r}, allowed: nothing for {fault.kind}")
+        if not programs:
+            return
+        program = programs[0].name
+        if fault.kind in BY_ITSELF:
+            raise FaultRefused(f"on: given {program!r}, your own program, allowed: a minidist node for {fault.kind}")
+        unable = [peer.name for peer in peers if peer.group.is_program]
+        if unable:
+            raise FaultRefused(f"{program} and {unable[0]} are both your own programs: {PROXY_HINT}")
+        if len(peers) == 0 or self._other_peers(fault.peer):
+            raise FaultRefused(
+                f"on: given {program!r}, your own program, allowed: with a minidist node as --peer; or {PROXY_HINT}"
+            )
+
+    def _durations(self, fault: SetFault) -> tuple[float, float | None]:
+        """Seconds until the fault begins, and how long it lasts (None: until removed)."""
+        try:
+            at_ms = parse_duration(str(fault.parameters.get("at", "0")))
+            given = fault.parameters.get("duration")
+            return at_ms / 1000, None if given is None else parse_duration(str(given)) / 1000
+        except ValueError as error:
+            raise FaultRefused(f"given {error}, allowed: a duration such as 1500ms, 30s, 2h") from error
+
+    def _peer_nodes(self, words: Sequence[str]) -> list[Node]:
+        return self._cluster.find(word for word in words if ":" not in word)
+
+    @staticmethod
+    def _other_peers(words: Sequence[str]) -> list[str]:
+        """Peers that are no nodes: `client:NAME` and addresses."""
+        return [word for word in words if ":" in word]
+
+    # --- beginning and ending ----------------------------------------------------------------------------------------
+
+    def _new_id(self, kind: str) -> str:
+        return f"{kind}-{next(self._numbers)}"
+
+    async def _begin(self, fault: SetFault) -> str:
+        at_s, _ = self._durations(fault)
+        self._faults[fault.id] = fault
+        if at_s > 0:
+            fault.active = False
+            fault.timer = asyncio.get_running_loop().call_later(at_s, self._in_background, self._activate(fault))
+        else:
+            await self._activate(fault)
+        return fault.id
+
+    async def _activate(self, fault: SetFault) -> None:
+        _, duration_s = self._durations(fault)
+        fault.active = True
+        self._cluster.events.emit("", "fault-set", **fault.shown())
+        if fault.kind == "kill":
+            del self._faults[fault.id]
+            await self._cluster.kill(self._cluster.find(fault.on))
+            return
+        if fault.kind == "pause":
+            await self._cluster.pause(self._cluster.find(fault.on))
+        else:
+            await self._set_or_take_back(fault)
+        if duration_s is not None:
+            loop = asyncio.get_running_loop()
+            fault.timer = loop.call_later(duration_s, lambda: self._in_background(self._expire(fault)))
+
+    async def _set_or_take_back(self, fault: SetFault) -> None:
+        refusals = await self.sync_all()
+        if refusals:
+            await self.remove(fault.id)
+            raise FaultRefused(refusals[0])
+
+    async def _expire(self, fault: SetFault) -> None:
+        await self.remove(fault.id)
+
+    def _in_background(self, work: Any) -> None:
+        task = asyncio.ensure_future(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    # --- making the nodes agree --------------------------------------------------------------------------------------
+
+    async def node_spawned(self, node: Node) -> None:
+        """A node has a new process: whoever tells it by its process must hear of it."""
+        self._applied.pop(node, None)
+        await self.sync_all()
+
+    async def sync_all(self) -> list[str]:
+        """Make every node that can answer agree with the list; returns what was refused."""
+        wanted = self._wanted()
+        nodes = [node for node in self._cluster.nodes if node.state is State.RUNNING and not node.group.is_program]
+        refusals = await asyncio.gather(*(self.sync(node, wanted.get(node, {})) for node in nodes))
+        return [refusal for each in refusals for refusal in each]
+
+    async def sync(self, node: Node, wanted: Mapping[str, Body] | None = None) -> list[str]:
+        """Make one node agree. Its end meanwhile is no error: its next start comes here again."""
+        wanted = self._wanted().get(node, {}) if wanted is None else wanted
+        if not wanted and not self._applied.get(node):
+            return []
+        refusals = []
+        async with self._locks.setdefault(node, asyncio.Lock()):
+            applied = self._applied.setdefault(node, {})
+            for body_id in [each for each in applied if applied[each] != wanted.get(each)]:
+                del applied[body_id]
+                await self._ask(node, "DELETE", f"/faults?id={body_id}")
+            for body_id, body in wanted.items():
+                if body_id not in applied:
+                    try:
+                        if await self._ask(node, "POST", "/faults", body) is not None:
+                            applied[body_id] = body
+                    except AdminRefused as refused:
+                        refusals.append(f"{node.name}: {refused.text}")
+        return refusals
+
+    async def _ask(self, node: Node, method: str, path: str, body: Body | None = None) -> Any:
+        """The node's answer; None when it cannot answer. A fault that ended by itself is not there to be removed."""
+        assert node.admin is not None
+        try:
+            return await call(node.admin, method, path, body, timeout_s=CALL_TIMEOUT_S)
+        except AdminUnreachable:
+            return None
+        except AdminRefused as refused:
+            if refused.status == 404:
+                return None
+            raise
+
+    def _wanted(self) -> dict[Node, dict[str, Body]]:
+        """What each node should have set: {node: {id: body}}."""
+        wanted: dict[Node, dict[str, Body]] = {}
+        for fault in self._faults.values():
+            if not fault.active or fault.kind in BY_SIGNAL:
+                continue
+            for node, body in self._parts(fault):
+                parts = wanted.setdefault(node, {})
+                number = sum(_is_of(fault, each) for each in parts)
+                body["id"] = f"{fault.id}/{number}" if number else fault.id
+                parts[body["id"]] = body
+        return wanted
+
+    def _parts(self, fault: SetFault) -> list[tuple[Node, Body]]:
+        """Who applies a fault, and with which body. The table at the top of this file, as code."""
+        parameters = {key: value for key, value in fault.parameters.items() if key not in ("at", "duration")}
+        body = {"kind": fault.kind, **parameters}
+        direction = fault.parameters.get("direction", "both")
+        nodes, peers = self._cluster.find(fault.on), self._peer_nodes(fault.peer)
+        if fault.link:
+            return [*self._link_parts(body, nodes, peers), *self._link_parts(body, peers, nodes)]
+        if fault.kind == "partition" and fault.peer:
+            way, back = ("out", "in") if fault.one_way else (direction, SWAPPED[direction])
+            others = self._other_peers(fault.peer)
+            near = [(node, body | {"peer": self._peers(peers, others), "direction": way}) for node in _ours(nodes)]
+            far = [(peer, body | {"peer": self._peers(nodes), "direction": back}) for peer in _ours(peers)]
+            return near + far
+        if not fault.peer:
+            return [(node, dict(body)) for node in nodes]
+        programs = [node for node in nodes if node.group.is_program]
+        near = [(node, body | {"peer": self._peers(peers, self._other_peers(fault.peer))}) for node in _ours(nodes)]
+        swapped = body | {"peer": self._peers(programs), "direction": SWAPPED[direction]}
+        return near + [(peer, dict(swapped)) for peer in peers if programs]
+
+    def _link_parts(self, body: Body, nodes: Sequence[Node], peers: Sequence[Node]) -> list[tuple[Node, Body]]:
+        parts = []
+        for node in _ours(nodes):
+            for direction, others in (
+                ("out", _ours(peers)),
+                ("both", [each for each in peers if each.group.is_program]),
+            ):
+                if others:
+                    parts.append((node, body | {"peer": self._peers(others), "direction": direction}))
+        return parts
+
+    def _peers(self, nodes: Sequence[Node], others: Sequence[str] = ()) -> list[Any]:
+        """Peers as a node understands them: our nodes by name and address, and everyone's processes."""
+        return [*(_peer(node) for node in nodes), *others]
+
+
+def _peer(node: Node) -> Body:
+    addresses = {node.endpoint.address: None, **dict.fromkeys(node.listeners.values())}
+    return {"name": node.name, "addresses": list(addresses), "pgids": [node.pid] if node.pid else []}
+
+
+def _ours(nodes: Sequence[Node]) -> list[Node]:
+    return [node for node in nodes if not node.group.is_program]
+
+
+def _is_of(fault: SetFault, body_id: str) -> bool:
+    return body_id.partition("/")[0] == fault.id

@@ -1,0 +1,157 @@
+"""The guard: a tiny process that outlives the launcher just long enough to leave nothing behind.
+
+It is the first process a supervisor starts. It holds the reading ends of two pipes whose only writing ends are in the
+supervisor and in the launcher (the process that was typed). Reading end-of-file means that the writer is gone, however
+it died. Then the guard SIGKILLs everything, stopped processes included, and goes too. The same path ends an orderly
+`down`: the supervisor closes its pipe and waits for the guard, so there is one way out and it is always taken.
+
+What is killed, in an order that leaves no gap:
+
+1. the supervisor (when it was the launcher that died), so that nothing is restarted;
+2. the fork server with its process group, so that nothing is forked any more. A child leaves that group only *after*
+   it has announced itself, so each child is either killed here or already written in the announcements;
+3. every announced group: one per node, users' programs included, whatever they forked;
+4. on Linux, whatever carries the cluster's mark in its environment: programs that a user's program started in a
+   session of their own.
+
+A launcher that leaves its cluster running (`up -d`) writes DETACH first; from then on only the supervisor's end counts.
+"""
+
+import os
+import select
+import signal
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NoReturn
+
+from minidist.runtime.forkserver import close_all_but
+
+DETACH = b"d"
+MARK_VARIABLE = "MINIDIST_GUARD"
+
+
+@dataclass(frozen=True, slots=True)
+class Guard:
+    """The supervisor's view. `lifeline` must stay open and must reach no other process; closing it ends everything."""
+
+    pid: int
+    lifeline: int
+    announcements: int
+
+    def finish(self) -> None:
+        """Let the guard kill what is left, and wait until it is gone."""
+        os.close(self.lifeline)
+        os.waitpid(self.pid, 0)
+
+
+def start(launcher_pipe: int, mark: str) -> Guard:
+    """Fork the guard. `launcher_pipe` is the reading end of the launcher's pipe; it is closed here.
+
+    The caller keeps `lifeline` to itself and hands `announcements` to the fork server.
+    """
+    read_lifeline, lifeline = os.pipe()
+    read_announcements, announcements = os.pipe()
+    supervisor_pid = os.getpid()
+    pid = os.fork()
+    if pid == 0:
+        try:
+            os.setsid()
+            for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT):
+                signal.signal(number, signal.SIG_IGN)
+            null = os.open(os.devnull, os.O_RDWR)
+            for standard in (0, 1, 2):
+                os.dup2(null, standard)
+            close_all_but(read_lifeline, launcher_pipe, read_announcements)
+            _watch(read_lifeline, launcher_pipe, read_announcements, supervisor_pid, mark)
+        finally:
+            os._exit(1)
+    for descriptor in (read_lifeline, read_announcements, launcher_pipe):
+        os.close(descriptor)
+    return Guard(pid, lifeline, announcements)
+
+
+def _watch(lifeline: int, launcher_pipe: int, announcements: int, supervisor_pid: int, mark: str) -> NoReturn:
+    poller = select.poll()
+    for descriptor in (lifeline, launcher_pipe, announcements):
+        os.set_blocking(descriptor, False)
+        poller.register(descriptor, select.POLLIN)
+    groups = _Groups(announcements)
+    while True:
+        ready = {descriptor for descriptor, _ in poller.poll()}
+        if announcements in ready and not groups.read():
+            poller.unregister(announcements)
+        if lifeline in ready:
+            break
+        if launcher_pipe in ready:
+            if os.read(launcher_pipe, 16) != DETACH:
+                if os.getppid() == supervisor_pid:
+                    _kill(os.kill, supervisor_pid)
+                break
+            poller.unregister(launcher_pipe)
+    groups.kill_all()
+    _kill_marked(mark)
+    os._exit(0)
+
+
+class _Groups:
+    """The process groups alive, as announced: `s PID` the fork server's, `+ PID` a child's, `- PID` one that ended."""
+
+    def __init__(self, announcements: int) -> None:
+        self._announcements = announcements
+        self._rest = b""
+        self._server: int | None = None
+        self._children: dict[int, None] = {}
+
+    def read(self) -> bool:
+        """Take in what was announced; False at end-of-file."""
+        while True:
+            try:
+                data = os.read(self._announcements, 65536)
+            except BlockingIOError:
+                return True
+            if not data:
+                return False
+            *lines, self._rest = (self._rest + data).split(b"\n")
+            for line in lines:
+                self._take(line)
+
+    def _take(self, line: bytes) -> None:
+        sign, _, number = line.partition(b" ")
+        if sign == b"s":
+            self._server = int(number)
+        elif sign == b"+":
+            self._children[int(number)] = None
+        else:
+            self._children.pop(int(number), None)
+
+    def kill_all(self) -> None:
+        self.read()
+        if self._server is not None:
+            _kill(os.killpg, self._server)
+            _kill(os.kill, self._server)  # announced, and not yet in a group of its own
+        self.read()
+        for group in self._children:
+            _kill(os.killpg, group)
+
+
+def _kill(function: object, number: int) -> None:
+    try:
+        function(number, signal.SIGKILL)  # type: ignore[operator]
+    except (ProcessLookupError, PermissionError):
+        pass
+
+
+def _kill_marked(mark: str) -> None:
+    """SIGKILL every process that inherited the mark. Needs /proc; elsewhere the process groups have to do."""
+    try:
+        numbers = [name for name in os.listdir("/proc") if name.isdigit()]
+    except OSError:
+        return
+    own = os.getpid()
+    for name in numbers:
+        try:
+            environment = Path(f"/proc/{name}/environ").read_bytes()
+        except OSError:
+            continue
+        if mark.encode() in environment and int(name) != own:
+            _kill(os.kill, int(name))

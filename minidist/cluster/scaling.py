@@ -1,0 +1,118 @@
+"""`scale GROUP=N`: nodes are added at the end of a group and removed from its end.
+
+Whoever was given the group's addresses as an option (a balancer's or proxy's `upstream`) hears of it at once through
+its admin port: a new node is added when it is ready, a leaving one is drained there before it is stopped. Environments
+of running programs cannot be changed; the verb says whose are out of date.
+"""
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from minidist.cluster.keys import MAX_REPLICAS
+from minidist.cluster.node import Node, State
+from minidist.cluster.references import references_in
+from minidist.cluster.topology import ADDRESS_OPTIONS, COMMAND, Group, target_of, words_of
+from minidist.runtime.admin_client import AdminRefused, AdminUnreachable, call
+
+if TYPE_CHECKING:
+    from minidist.cluster.cluster import Cluster
+
+SCALABLE = (COMMAND, "cache", "balancer")
+DRAIN_TIMEOUT_S = 10.0
+
+
+async def scale(cluster: "Cluster", name: str, count: int, progress: Callable[[str], object]) -> None:
+    """Bring a group to `count` nodes; returns when they are ready. Raises ClusterError."""
+    group = _checked(cluster, name, count)
+    nodes = cluster.groups[name]
+    added = [cluster.add_node(group, index) for index in range(len(nodes), count)]
+    removed = nodes[count:][::-1]
+    if added:
+        await cluster.start(added)
+        await _tell_users(cluster, name, {"add": [node.endpoint.address for node in added]})
+    elif removed:
+        await _tell_users(cluster, name, {"remove": [node.endpoint.address for node in removed]})
+        await cluster.stop(removed)
+        for node in removed:
+            cluster.remove_node(node)
+    if added or removed:
+        cluster.events.emit("", "scaled", group=name, nodes=count)
+        for user in _outdated(cluster, name):
+            progress(f"{user} keeps the environment it was started with; restart it to see the change")
+
+
+def _checked(cluster: "Cluster", name: str, count: int) -> Group:
+    from minidist.cluster.cluster import ClusterError
+
+    if name not in cluster.groups:
+        raise ClusterError(f"given {name!r}, allowed: a group: {', '.join(cluster.groups)}", 2)
+    group = cluster.topology.groups[name]
+    if group.component not in SCALABLE:
+        allowed = "user programs, " + ", ".join(SCALABLE[1:])
+        raise ClusterError(f"given {name!r}, a {group.component}, allowed: groups of {allowed}", 2)
+    if not 1 <= count <= MAX_REPLICAS:
+        raise ClusterError(f"{name}: given {count}, allowed: 1 to {MAX_REPLICAS}", 2)
+    if count > 1 and (group.listen.port or group.listen.path or group.admin.port):
+        raise ClusterError(f"{name}: given {count}, allowed: 1, since the file fixes its port", 2)
+    highest = _highest_index_used(cluster, name)
+    if count <= highest:
+        raise ClusterError(
+            f"{name}: given {count}, allowed: at least {highest + 1}, since {name}[{highest}] is referred to", 2
+        )
+    return group
+
+
+def _highest_index_used(cluster: "Cluster", name: str) -> int:
+    """The last node that the file names by its number; -1 when it names none."""
+    indexes = [-1]
+    for group in cluster.topology.groups.values():
+        for key, text in group.texts():
+            indexes += [each.index for each in references_in(text) if each.group == name and each.index is not None]
+            if key in ADDRESS_OPTIONS:
+                targets = [target_of(word, cluster.groups) for word in words_of(text)]
+                indexes += [target[1] for target in targets if target and target[0] == name and target[1] is not None]
+    return max(indexes)
+
+
+async def _tell_users(cluster: "Cluster", name: str, change: dict[str, list[str]]) -> None:
+    """Tell every running node that has this group as an address option. One that cannot answer reads the present list
+    when it starts again."""
+    from minidist.cluster.cluster import ClusterError
+
+    for user in _users(cluster, name):
+        assert user.admin is not None
+        try:
+            await call(user.admin, "POST", "/upstreams", change, timeout_s=DRAIN_TIMEOUT_S)
+        except AdminUnreachable:
+            continue
+        except AdminRefused as refused:
+            raise ClusterError(f"{user.name} does not take the change: {refused.text}") from refused
+
+
+def _users(cluster: "Cluster", name: str) -> list[Node]:
+    found = []
+    for group in cluster.topology.groups.values():
+        words = [word for option in ADDRESS_OPTIONS for word in words_of(group.options.get(option, []))]
+        texts = [text for key, text in group.texts() if key in ADDRESS_OPTIONS]
+        whole = any(target_of(word, cluster.groups) == (name, None) for word in words)
+        if whole or any(_is_whole(text, name) for text in texts):
+            found += [node for node in cluster.groups[group.name] if node.state is State.RUNNING and node.admin]
+    return found
+
+
+def _is_whole(text: str, name: str) -> bool:
+    return any(each.group == name and each.index is None for each in references_in(text))
+
+
+def _outdated(cluster: "Cluster", name: str) -> list[str]:
+    """The user's groups whose environment or command line names all nodes of the group."""
+    return [
+        group.name
+        for group in cluster.topology.groups.values()
+        if group.is_program and any(_names_all(text, name) for _, text in group.texts())
+    ]
+
+
+def _names_all(text: str, name: str) -> bool:
+    plural = ("urls", "addresses", "bootstrap")
+    return any(each.group == name and each.attribute in plural for each in references_in(text))
