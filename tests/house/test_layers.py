@@ -1,7 +1,12 @@
 """Imports go down only: structures ← wire ← engines ← components ← tools; runtime stands beside the engines."""
 
+import subprocess
+import sys
+
 import pytest
-from source_reader import TOOLS, Source, no_findings, package
+from source_reader import ROOT, TOOLS, Source, no_findings, package
+
+from minidist.components import COMPONENTS
 
 MAY_IMPORT = {
     "structures": {"structures"},
@@ -126,3 +131,25 @@ def test_a_heavy_import_is_found_where_it_costs():
     assert not heavy_imports(Source(path, "def tls():\n    import rich"))
     assert not heavy_imports(Source(path, "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    import rich"))
     assert not heavy_imports(Source("minidist/cluster/top.py", "import rich"))
+
+
+def modules_after(statement: str) -> set[str]:
+    """What a fresh interpreter has imported after a statement."""
+    code = f"import sys\n{statement}\nprint(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
+    return set(done.stdout.split())
+
+
+@pytest.mark.parametrize("component", COMPONENTS, ids=[component.name for component in COMPONENTS])
+def test_a_daemon_starts_without_what_is_heavy(component):
+    """The rule above reads single files; this sees what they bring with them."""
+    imported = modules_after(f"import minidist.runtime.daemon, {component.module}")
+    assert "asyncio" in imported
+    assert [name for name in HEAVY if name in imported] == []
+
+
+def test_the_plugin_costs_a_run_that_does_not_use_it_next_to_nothing():
+    ours = modules_after("import pytest, minidist.testing.plugin") - modules_after("import pytest")
+    assert [
+        name for name in sorted(ours) if name.split(".")[0] in ("asyncio", "uvloop", "msgspec", "msgpack", "redis")
+    ] == []
