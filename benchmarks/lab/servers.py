@@ -54,8 +54,8 @@ def pinned(core: int, command: Sequence[str]) -> list[str]:
 
 
 @contextlib.contextmanager
-def process(command: Sequence[str], log: Path, **settings: object) -> Iterator["subprocess.Popen[str]"]:
-    """Run a command until the block ends: SIGTERM, then SIGKILL. Its stderr goes to the log."""
+def process(command: Sequence[str], log: Path) -> Iterator["subprocess.Popen[str]"]:
+    """Run a command until the block ends: SIGTERM, then SIGKILL. Its stderr goes to the log, in whose folder it runs."""
     with log.open("ab") as errors:
         child = subprocess.Popen(
             command,
@@ -63,7 +63,8 @@ def process(command: Sequence[str], log: Path, **settings: object) -> Iterator["
             stdout=subprocess.PIPE,
             stderr=errors,
             text=True,
-            **settings,  # type: ignore[call-overload]
+            cwd=log.parent,
+            env=environment(),
         )
     try:
         yield child
@@ -78,6 +79,11 @@ def process(command: Sequence[str], log: Path, **settings: object) -> Iterator["
             child.stdout.close()
 
 
+def environment() -> dict[str, str]:
+    """Ours, with compiled modules kept as every installation has them."""
+    return {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+
+
 def python() -> str:
     """The interpreter that runs minidist: ours, with its environment."""
     return sys.executable
@@ -88,7 +94,7 @@ def minidist(component: str, *options: str, core: int, folder: Path) -> Iterator
     """One of our daemons on a free port, once it has printed its ready line."""
     command = [python(), "-m", "minidist", component, "--listen", "127.0.0.1:0", *options]
     log = folder / f"minidist-{component}.log"
-    with process(pinned(core, command), log, cwd=folder) as child:
+    with process(pinned(core, command), log) as child:
         assert child.stdout is not None
         line = child.stdout.readline()
         if not line:
@@ -112,7 +118,7 @@ def free_port() -> int:
 def peer(name: str, version: str, command: Sequence[str], port: int, core: int, folder: Path) -> Iterator[Running]:
     """Another server, once its port accepts."""
     log = folder / f"{name}.log"
-    with process(pinned(core, command), log, cwd=folder) as child:
+    with process(pinned(core, command), log) as child:
         deadline = time.monotonic() + START_TIMEOUT_S
         while True:
             with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):

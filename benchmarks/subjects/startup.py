@@ -13,7 +13,7 @@ from statistics import median
 
 from lab.figures import Figure, Result, Run, Target
 from lab.machine import Cores
-from lab.servers import pinned, process, python
+from lab.servers import environment, pinned, process, python
 from lab.settings import Settings
 
 READY_RATIO = Target(1.6, 1.3, higher=False)
@@ -72,7 +72,7 @@ def imported_by_the_daemon(folder: Path) -> list[str]:
     """All modules but ours that a daemon imports until it is ready, in the order in which they are complete."""
     command = [python(), "-X", "importtime", "-m", "minidist", "cache", "--listen", "127.0.0.1:0"]
     log = folder / "imports.log"
-    with process(command, log, cwd=folder) as child:
+    with process(command, log) as child:
         assert child.stdout is not None
         child.stdout.readline()
     names = re.findall(r"^import time:\s+\d+ \|\s+\d+ \| +([\w.]+)$", log.read_text(), re.MULTILINE)
@@ -88,7 +88,7 @@ def imported_by_the_daemon(folder: Path) -> list[str]:
 def time_to_line(command: list[str], cores: Cores, folder: Path) -> float:
     """Seconds from exec to the first line on stdout."""
     begin = time.monotonic()
-    with process(pinned(cores.server, command), folder / "startup.log", cwd=folder) as child:
+    with process(pinned(cores.server, command), folder / "startup.log") as child:
         assert child.stdout is not None
         line = child.stdout.readline()
         seconds = time.monotonic() - begin
@@ -131,7 +131,9 @@ def up_and_down(nodes: int, times: int, folder: Path) -> list[Figure]:
 
 def verb(folder: Path, *words: str) -> float:
     begin = time.monotonic()
-    done = subprocess.run([python(), "-m", "minidist", *words], cwd=folder, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(
+        [python(), "-m", "minidist", *words], cwd=folder, capture_output=True, text=True, timeout=60, env=environment()
+    )
     if done.returncode:
         raise RuntimeError(f"minidist {' '.join(words)}: exit {done.returncode}: {done.stderr.strip()[-500:]}")
     return time.monotonic() - begin
