@@ -55,7 +55,7 @@ def pinned(core: int, command: Sequence[str]) -> list[str]:
 
 @contextlib.contextmanager
 def process(command: Sequence[str], log: Path) -> Iterator["subprocess.Popen[str]"]:
-    """Run a command until the block ends: SIGTERM, then SIGKILL. Its stderr goes to the log, in whose folder it runs."""
+    """Run a command until the block ends: SIGTERM, then SIGKILL. It runs in the folder of its log."""
     with log.open("ab") as errors:
         child = subprocess.Popen(
             command,
