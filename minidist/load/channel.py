@@ -97,7 +97,7 @@ class Channel(ABC):
 
     @abstractmethod
     async def open(self) -> str:
-        """Make the first attempt to connect. Returns "" or the kind of error; in that case it goes on trying."""
+        """Make the first attempt to connect. Returns "" or what went wrong; in that case it goes on trying."""
 
     @abstractmethod
     async def close(self) -> None:
@@ -258,16 +258,16 @@ class StreamChannel(asyncio.Protocol, Channel):
         except TimeoutError:
             self._attempt_failed("connect-timeout")
         except OSError as error:
-            self._attempt_failed(kind_of(error))
+            self._attempt_failed(kind_of(error), str(error) if kind_of(error) == "tls" else "")
         finally:
             self._dialling = None
 
-    def _attempt_failed(self, kind: str) -> None:
+    def _attempt_failed(self, kind: str, detail: str = "") -> None:
         if self.transport is not None:  # connected in the very moment of giving up
             self.lost(kind)
             return
         self._fail_under_way(kind)
-        self._report_first_attempt(kind)
+        self._report_first_attempt(detail or kind)
         if self.connect_per_request:
             self._state = State.COLD
             self._dispatcher.available(self, perf_counter())

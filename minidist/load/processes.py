@@ -84,6 +84,7 @@ class Worker:
         process = await asyncio.create_subprocess_exec(
             sys.executable, "-m", "minidist.load.worker",
             stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE,
+            start_new_session=True,  # a Ctrl-C at the terminal is the parent's business
         )  # fmt: skip
         worker = cls(process, number)
         worker.send({"plan": {**dataclasses.asdict(plan), "options": dict(plan.options)}, "share": number})

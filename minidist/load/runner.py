@@ -134,22 +134,31 @@ class Share:
         dispatcher = self._dispatcher
         cpu_s = time.process_time()
         dispatcher.start(start_s)
-        async with asyncio.TaskGroup() as group:
-            ticking = group.create_task(self._tick(start_s, on_interval))
-            try:
-                await self._window(start_s, stop)
-                dispatcher.stop()
-                # Every request under way, and every arrival waiting, comes to its own timeout in the end.
-                async with asyncio.timeout(GRACE_S if self.interrupted else None):
-                    await dispatcher.drained()
-            except TimeoutError:
-                pass
-            finally:
-                ticking.cancel()
+        tasks = [
+            asyncio.create_task(self._load(dispatcher, start_s, stop)),
+            asyncio.create_task(self._tick(start_s, on_interval)),
+        ]
+        try:
+            # The ticks end only with an error, of `on_interval`.
+            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                task.result()
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.wait(tasks)
         end_s = max(perf_counter() - start_s, self.window_s)
         on_interval(self._recorder.close(end_s))
         self.last_ok_s = max(0.0, self._recorder.last_ok_s - start_s)
         self.cpu_s = time.process_time() - cpu_s
+
+    async def _load(self, dispatcher: Dispatcher, start_s: float, stop: asyncio.Event | None) -> None:
+        await self._window(start_s, stop)
+        dispatcher.stop()
+        # Every request under way, and every arrival waiting, comes to its own timeout in the end.
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(GRACE_S if self.interrupted else None):
+                await dispatcher.drained()
 
     async def _window(self, start_s: float, stop: asyncio.Event | None) -> None:
         """Until the window is over or `stop` is set."""

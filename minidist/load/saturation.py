@@ -1,8 +1,8 @@
 """The highest rate a server sustains: doubling steps until one fails, then halving the gap.
 
 A rate is **held** when 99 % of what was offered in its trial was answered well before the trial was over, no more than
-1 % failed, no arrival was skipped, and the objectives (`--slo`), if any, were kept. Answers that are on their way at the end are allowed for
-as far as they would be without a queue: at the median latency with which the first trial began.
+1 % failed, no arrival was skipped, and the objectives (`--slo`), if any, were kept. Answers that are on their way at
+the end are allowed for as far as they would be without a queue: at the median latency with which the first trial began.
 
 `Search` is the plain algorithm: rates out, verdicts in. `find` runs a trial for each.
 """

@@ -2,14 +2,13 @@
 
 On stdin come {"plan", "share"}, then {"start_s"}, perhaps {"stop"}; on stdout go {"ready"} or {"error"}, {"interval"}s,
 {"done"}. `start_s` is perf_counter time, which all processes of a machine share. The end of stdin, that is of
-the parent, ends the process at once. SIGINT is the parent's business, although a terminal sends it to all.
+the parent, ends the process at once.
 """
 
 import asyncio
 import dataclasses
 import gc
 import os
-import signal
 import sys
 from typing import Any
 
@@ -73,5 +72,4 @@ def _say_interval(interval: Interval) -> None:
 
 
 if __name__ == "__main__":
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
     run(work())

@@ -6,6 +6,7 @@ the test's loop; `elsewhere` runs one on a thread of its own, for tests of the c
 """
 
 import asyncio
+import ssl
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from typing import Any
@@ -87,12 +88,13 @@ class Server:
         self.accepted = 0
         self.largest_batch = 0
         self.port = 0
+        self.tls: ssl.SSLContext | None = None
         self._held: list[tuple[Connection, bytes]] | None = None
         self._listener: asyncio.Server | None = None
 
     async def start(self) -> None:
         loop = asyncio.get_running_loop()
-        self._listener = await loop.create_server(lambda: self.connection(self), "127.0.0.1", self.port)
+        self._listener = await loop.create_server(lambda: self.connection(self), "127.0.0.1", self.port, ssl=self.tls)
         self.port = self._listener.sockets[0].getsockname()[1]
 
     def stop(self) -> None:
@@ -144,8 +146,9 @@ async def resp_server() -> AsyncIterator[StartServer]:
 async def _starting(connection: type[Connection], default: Answer) -> AsyncIterator[StartServer]:
     servers = []
 
-    async def start(answer: Answer = default) -> Server:
+    async def start(answer: Answer = default, tls: ssl.SSLContext | None = None) -> Server:
         server = Server(connection, answer)
+        server.tls = tls
         await server.start()
         servers.append(server)
         return server

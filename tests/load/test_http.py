@@ -1,15 +1,19 @@
 """The HTTP driver: what goes over the wire, and how each kind of answer is counted."""
 
 import asyncio
+import dataclasses
 import itertools
+import ssl
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from minidist.load.plan import Plan
+from minidist.load.plan import LoadError, Plan
 from minidist.load.report import Report
 from minidist.load.runner import run
 
+CERTIFICATE = Path(__file__).parents[1] / "runtime" / "localhost.pem"
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 
 
@@ -191,3 +195,15 @@ async def test_resets_are_told_from_orderly_closes(http_server: Any) -> None:
     assert report.total.ok == 0
     assert set(report.total.errors) <= {"reset", "closed"}
     assert report.total.failed == 10
+
+
+async def test_https_takes_only_certificates_it_can_check(http_server: Any) -> None:
+    tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    tls.load_cert_chain(CERTIFICATE)
+    server = await http_server(tls=tls)
+    plan = Plan(url=f"https://localhost:{server.port}/", rate=100.0, connections=1, duration_ms=100)
+    with pytest.raises(LoadError, match="certificate"):
+        await run(plan)
+    for options in ({"insecure": True}, {"tls_ca": str(CERTIFICATE)}, {"insecure": True, "keep_alive": False}):
+        report = await run(dataclasses.replace(plan, options=options))
+        assert (report.total.ok, report.total.errors) == (10, {})

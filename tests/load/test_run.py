@@ -220,9 +220,8 @@ async def test_an_observer_that_fails_ends_the_run(http_server: Any) -> None:
     def fail(interval: Interval) -> None:
         raise RuntimeError("observer")
 
-    with pytest.raises(ExceptionGroup) as failed:
+    with pytest.raises(RuntimeError, match="observer"):
         await run(plan(server, rate=100.0), on_tick=fail)
-    assert failed.group_contains(RuntimeError, match="observer")
 
 
 async def test_the_client_says_what_it_cost(http_server: Any) -> None:
