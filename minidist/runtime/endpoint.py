@@ -130,7 +130,7 @@ class Endpoint(Generic[K]):
             connection.transport.set_write_buffer_limits(high=self.limits.buffer_high_water_bytes)
         self._arm_sweep()
         if self.faults is not None and self.faults.active:
-            return self.faults.attach(connection)
+            return self.faults.attach(connection, new=True)
         return True
 
     def forget(self, connection: K) -> bool:

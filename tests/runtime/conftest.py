@@ -17,7 +17,7 @@ from minidist.runtime.node import Node
 from minidist.runtime.ports import Ports
 
 # What depends on how a loop's transports behave is tested on both loops.
-ON_BOTH_LOOPS = ("test_relay.py", "test_send_file.py", "test_links.py")
+ON_BOTH_LOOPS = ("test_faults.py", "test_relay.py", "test_send_file.py", "test_links.py")
 
 
 def pytest_asyncio_loop_factories(

@@ -152,22 +152,22 @@ class FaultSet:
                 self._take_hold(connection)
             endpoint.set_refusing(self._refuses_everyone())
 
-    def attach(self, connection: Connection) -> bool:
+    def attach(self, connection: Connection, *, new: bool = False) -> bool:
         """A new or newly named connection, while faults are active; False when it was refused."""
         for fault in self.of_kind(connection, Kind.REFUSE):
             if self.hits(fault):
                 connection.endpoint.forget(connection)
                 connection.reset()
                 return False
-        self._take_hold(connection)
+        self._take_hold(connection, new=new)
         return not connection.closing
 
-    def _take_hold(self, connection: Connection) -> None:
+    def _take_hold(self, connection: Connection, *, new: bool = False) -> None:
         faults = [fault for kind in STREAM_KINDS for fault in self.of_kind(connection, kind)]
         faults = [fault for fault in faults if self._struck(fault, connection)]
         shim = self._shims.get(connection)
         if shim is None and faults and not connection.closing:
-            shim = self._shims[connection] = Shim(self, connection)
+            shim = self._shims[connection] = Shim(self, connection, new=new)
         if shim is not None:
             shim.apply(faults)
 

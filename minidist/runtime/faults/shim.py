@@ -156,7 +156,7 @@ class Pipe:
 class Shim(asyncio.Transport, asyncio.Protocol):
     """Protocol towards the loop's transport, transport towards the connection."""
 
-    def __init__(self, faultset: "FaultSet", connection: Connection) -> None:
+    def __init__(self, faultset: "FaultSet", connection: Connection, *, new: bool = False) -> None:
         super().__init__()
         self.faultset = faultset
         self.connection = connection
@@ -169,7 +169,8 @@ class Shim(asyncio.Transport, asyncio.Protocol):
         self.counted: list[str] = []  # ids of the faults that have counted this connection
         self._requests = b""  # the start of a request, while a reply fault waits for its end
         # As the protocol left it: it may have paused reading, and have been told to pause writing.
-        self._reading = self.real.is_reading()
+        # (uvloop's transports begin to read only after connection_made.)
+        self._reading = new or self.real.is_reading()
         self.incoming.held = not self._reading
         self._told_pause = self.outgoing.held = connection.write_paused
         self._wants_close = False
