@@ -6,6 +6,7 @@ It sees intervals of a tenth of a second or longer, and shows the last second of
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Iterable
 from types import TracebackType
 from typing import IO, Any
 
@@ -17,6 +18,8 @@ from minidist.load.report import ms_text, rate_text
 LONG_S = 60.0
 #: Points of the panel's small curves; the eighths of a cell they are drawn with.
 CURVE_POINTS = 60
+#: What the panel needs beside them.
+TEXT_COLUMNS = 52
 EIGHTHS = " ▁▂▃▄▅▆▇█"
 _ROUNDING_S = 1e-6
 
@@ -81,7 +84,9 @@ class Panel(Display):
         from rich.console import Console
         from rich.live import Live
 
-        self._live = Live(console=Console(file=file), auto_refresh=False, transient=True)
+        console = Console(file=file)
+        self._live = Live(console=console, auto_refresh=False, transient=True)
+        self._width = max(10, min(CURVE_POINTS, console.width - TEXT_COLUMNS))
         self._title = ""
         self._window_s = 1.0
         self._last_second: deque[Interval] = deque()
@@ -137,19 +142,22 @@ class Panel(Display):
         p50, p90, p99 = second.percentiles_ms(50, 90, 99)
         rows = Table.grid(padding=(0, 2))
         rows.add_row(
-            "time", Text(f"{time_s:.1f} of {self._window_s:g} s"), ProgressBar(self._window_s, time_s, width=60)
+            "time",
+            Text(f"{time_s:.1f} of {self._window_s:g} s"),
+            ProgressBar(self._window_s, time_s, width=self._width),
         )
         ok = second.ok / second.seconds
-        rows.add_row("ok", Text(rate_text(ok), "green"), Text(curve(self._rates), "green"))
+        rows.add_row("ok", Text(rate_text(ok), "green"), Text(curve(self._rates, self._width), "green"))
         latency = f"p50 {ms_text(p50)}  p90 {ms_text(p90)}  p99 {ms_text(p99)} ms"
-        rows.add_row("latency", Text(latency, "cyan"), Text(curve(self._latencies), "cyan"))
+        rows.add_row("latency", Text(latency, "cyan"), Text(curve(self._latencies, self._width), "cyan"))
         failed = Text(f"{self._failed:,}", "red" if self._failed else "dim")
         rows.add_row("failed", failed, Text(", ".join(sorted(second.errors)), "red"))
         return Box(rows, title=Text(self._title, "bold"), title_align="left", border_style="dim", expand=False)
 
 
-def curve(values: deque[float]) -> str:
-    """Values as a line of block characters, the highest being full."""
+def curve(values: Iterable[float], width: int = CURVE_POINTS) -> str:
+    """The last values as a line of block characters, the highest being full."""
+    values = list(values)[-width:]
     top = max(values, default=0.0)
     if not top:
         return ""

@@ -119,10 +119,12 @@ async def find(
 def verdict_text(report: Report) -> str:
     """What the search found, in one line."""
     held = max((each.rate for each in report.trials if each.held), default=None)
-    failed = min((each.rate for each in report.trials if not each.held and each.rate > (held or 0)), default=None)
+    failures = [each for each in report.trials if not each.held and each.rate > (held or 0)]
     if held is None:
         lowest = min(each.rate for each in report.trials)
         return f"saturation: below {rate_text(lowest)}, the lowest rate tried"
-    if failed is None:
+    if not failures:
         return f"saturation: above {rate_text(held)}, the highest rate tried"
-    return f"saturation: {rate_text(held)} held, {rate_text(failed)} did not"
+    failed = min(failures, key=lambda each: each.rate)
+    client = ", but there the client was the limit" if failed.report.warnings() else ""
+    return f"saturation: {rate_text(held)} held, {rate_text(failed.rate)} did not{client}"

@@ -106,7 +106,7 @@ class Server:
 
     async def stopped(self) -> None:
         self.stop()
-        while self.open:  # noqa: ASYNC110 - each goes in the loop's next turn
+        while self.open:
             await asyncio.sleep(0)
 
     def take(self, connection: Connection, request: bytes) -> None:

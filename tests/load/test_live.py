@@ -1,7 +1,6 @@
 """Progress: lines when piped, a panel on a terminal, nothing when quiet."""
 
 import io
-from collections import deque
 from typing import Any
 
 from minidist.load.live import Display, Lines, Panel, curve, display_for
@@ -67,8 +66,9 @@ def test_a_panel_on_a_terminal(monkeypatch: Any) -> None:
 
 
 def test_curves() -> None:
-    assert curve(deque([0.0, 1.0, 4.0, 8.0])) == " ▁▄█"
-    assert curve(deque([0.0])) == curve(deque()) == ""
+    assert curve([0.0, 1.0, 4.0, 8.0]) == " ▁▄█"
+    assert curve([0.0]) == curve([]) == ""
+    assert curve([8.0, 1.0, 4.0], width=2) == "▂█"
 
 
 def test_which_display() -> None:

@@ -74,7 +74,7 @@ async def test_a_worker_ends_with_its_parent(http_server: Any) -> None:
     worker = await Worker.start(plan(server, rate=10.0, processes=1, duration_ms=60_000), 0)
     await worker.ready()
     worker.send({"start_s": perf_counter()})
-    while not server.requests:  # noqa: ASYNC110
+    while not server.requests:
         await asyncio.sleep(0)
     assert worker._process.stdin
     worker._process.stdin.close()

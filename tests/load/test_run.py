@@ -209,7 +209,7 @@ async def test_cancelling_leaves_nothing_behind(http_server: Any, loop: dict[str
     loading.cancel()
     with pytest.raises(asyncio.CancelledError):
         await loading
-    while server.open:  # noqa: ASYNC110
+    while server.open:
         await asyncio.sleep(0)
     assert asyncio.all_tasks() == before
 
