@@ -23,6 +23,7 @@ import socket
 import subprocess
 import sys
 import textwrap
+import threading
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -31,6 +32,7 @@ FENCE = re.compile(
 )
 COMMENT = re.compile(r"<!-- *(?P<word>file|not run|ports|test)\b:? *(?P<rest>.*?) *-->")
 RUN = ("console", "python")
+COMMAND_LIMIT_S = 45
 PROMPT = "minidist-example-done"
 
 
@@ -111,22 +113,30 @@ class Shell:
         )
 
     def run(self, command: str) -> tuple[int, str]:
-        """Exit code and output; blocks until the command is done."""
+        """Exit code and output. A command that does not end is stopped, and the shell with it."""
         assert self.process.stdin is not None
         assert self.process.stdout is not None
         self.process.stdin.write(f"{{ {command}\n}} </dev/null; printf '\\n{PROMPT} %s\\n' $?\n")
         self.process.stdin.flush()
         output = []
-        for line in self.process.stdout:
-            if line.startswith(PROMPT):
-                return int(line.split()[1]), "".join(output).removesuffix("\n")
-            output.append(line)
-        return 1, "".join(output) + "(the shell ended)"
+        alarm = threading.Timer(COMMAND_LIMIT_S, self.kill)
+        alarm.start()
+        try:
+            for line in self.process.stdout:
+                if line.startswith(PROMPT):
+                    return int(line.split()[1]), "".join(output).removesuffix("\n")
+                output.append(line)
+        finally:
+            alarm.cancel()
+        return 1, "".join(output) + f"(the shell ended, or was stopped after {COMMAND_LIMIT_S} s)"
+
+    def kill(self) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGKILL)
 
     def close(self) -> None:
         """Kill the shell and what it left in the background."""
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(self.process.pid, signal.SIGKILL)
+        self.kill()
         self.process.wait()
         for pipe in (self.process.stdin, self.process.stdout):
             assert pipe is not None
