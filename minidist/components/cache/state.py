@@ -138,7 +138,7 @@ class CacheService(Service):
 
     def _about_databases(self, now_ms: int) -> dict[str, object]:
         return {
-            f"db{each.number}": f"keys={each.count},expires={each.volatile()},avg_ttl=0"
+            f"db{each.number}": f"keys={each.count},expires={each.volatile},avg_ttl=0"
             for each in self.keyspace.databases
             if each.count
         }

@@ -68,12 +68,13 @@ class Watch:
 class Database:
     """Keys and values of one SELECT number. All methods are O(1) unless they say otherwise."""
 
-    __slots__ = ("count", "due", "keyspace", "number", "tables", "watches")
+    __slots__ = ("count", "due", "keyspace", "number", "tables", "volatile", "watches")
 
     def __init__(self, keyspace: "Keyspace", number: int) -> None:
         self.keyspace = keyspace
         self.number = number
         self.count = 0
+        self.volatile = 0  # keys that have a lifetime
         self.tables = NO_TABLES
         self.due: list[tuple[int, int]] = []  # heap of (lower bound of expiry, slot); stale where the table says else
         self.watches: dict[bytes, list[Watch]] = {}
@@ -164,10 +165,12 @@ class Database:
         if expires_ms == NEVER:
             if before_ms != NEVER:
                 table.volatile -= 1
+                self.volatile -= 1
                 self.keyspace.used_bytes -= EXPIRY_BYTES
             return
         if before_ms == NEVER:
             table.volatile += 1
+            self.volatile += 1
             self.keyspace.used_bytes += EXPIRY_BYTES
         if expires_ms < table.due_ms:
             table.due_ms = expires_ms
@@ -187,6 +190,7 @@ class Database:
         freed_bytes = ENTRY_BYTES + len(key) + value_bytes(entry.value)
         if entry.expires_ms != NEVER:
             table.volatile -= 1
+            self.volatile -= 1
             freed_bytes += EXPIRY_BYTES
         if not table:
             self.tables[slot] = EMPTY  # what the heap says of it is now stale: EMPTY is never due
@@ -266,6 +270,7 @@ class Database:
             self.keyspace.discard(self.tables, self.count)
         self.tables = NO_TABLES
         self.count = 0
+        self.volatile = 0
         self.due = []
 
     def swap(self, other: "Database") -> None:
@@ -276,6 +281,7 @@ class Database:
                     one.changed(key)
         self.tables, other.tables = other.tables, self.tables
         self.count, other.count = other.count, self.count
+        self.volatile, other.volatile = other.volatile, self.volatile
         self.due, other.due = other.due, self.due
 
     def filled(self, start: int = 0) -> Iterator[tuple[int, Table]]:
@@ -285,7 +291,3 @@ class Database:
             table = tables[slot]
             if table:
                 yield slot, table
-
-    def volatile(self) -> int:
-        """How many keys have a lifetime. O(slots)."""
-        return sum(table.volatile for _, table in self.filled())

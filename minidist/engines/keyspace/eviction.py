@@ -98,8 +98,9 @@ class Evictor:
         return False
 
     def _databases(self) -> list[Database]:
-        """The databases that have keys: first one drawn in proportion to its keys, then the others."""
-        filled = [each for each in self._keyspace.databases if each.count]
+        """The databases with keys that may go: first one drawn in proportion to its keys, then the others."""
+        volatile_only = self.policy.volatile_only
+        filled = [each for each in self._keyspace.databases if (each.volatile if volatile_only else each.count)]
         if len(filled) > 1:
             drawn = self._keyspace.random.choices(filled, [each.count for each in filled])[0]
             filled.sort(key=lambda each: each is not drawn)

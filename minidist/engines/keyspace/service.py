@@ -167,10 +167,15 @@ class Service:
             return b""
         try:
             command = self._admitted(session, args, now_ms)
-        except CommandError:
-            if session.transaction is not None:
-                session.transaction.refused = True
-            raise
+        except CommandError as problem:
+            if session.transaction is None:
+                raise
+            session.transaction.refused = True
+            if args[0].upper() != b"EXEC":
+                raise
+            session.leave_transaction()
+            why = str(problem).removeprefix("ERR ")
+            raise CommandError(f"EXECABORT Transaction discarded because of: {why}") from None
         session.last_command = self._innermost(command, args)
         if session.transaction is not None and command.name not in NEVER_QUEUED:
             session.transaction.commands.append((command, args))

@@ -92,6 +92,12 @@ class Session:
         """Close this client once its replies so far are sent."""
         self.ended = self.gated = True
 
+    def leave_transaction(self) -> None:
+        """Forget what was queued since MULTI, and what was watched before."""
+        self.transaction = None
+        self.unwatch()
+        self.regate()
+
     def watch(self, key: bytes, now_ms: int) -> None:
         place = (self.database.number, key)
         if place not in self.watches:

@@ -1,7 +1,7 @@
 """Coming in: HELLO, AUTH, PING, ECHO, QUIT, RESET."""
 
 from minidist.engines.keyspace.arguments import integer
-from minidist.engines.keyspace.errors import WRONG_PASSWORD, CommandError, printable, wrong_arity
+from minidist.engines.keyspace.errors import SYNTAX, WRONG_PASSWORD, CommandError, printable, wrong_arity
 from minidist.engines.keyspace.registry import CommandTable
 from minidist.engines.keyspace.service import Admitted, Named
 from minidist.engines.keyspace.session import Session
@@ -49,7 +49,7 @@ def echo(session: Session, args: Arguments, now_ms: int) -> bytes:
 )  # fmt: skip
 def auth(session: Session, args: Arguments, now_ms: int) -> bytes:
     if len(args) > 3:
-        raise wrong_arity("auth")
+        raise CommandError(SYNTAX)
     users = session.service.users
     if len(args) == 2 and not users.password_needed:
         raise CommandError(NO_PASSWORD_SET)

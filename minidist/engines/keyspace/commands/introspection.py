@@ -1,4 +1,8 @@
-"""COMMAND, OBJECT, MEMORY: the node about its commands and its keys."""
+"""COMMAND, OBJECT, MEMORY: the node about its commands and its keys.
+
+COMMAND in all its forms is read from the command table, so it cannot say anything that the node does not do. OBJECT and
+MEMORY look at entries without touching them; the encodings are the names Redis would use for such a value.
+"""
 
 from minidist.engines.keyspace.arguments import integer
 from minidist.engines.keyspace.database import EMPTY, NEVER, Entry

@@ -1,4 +1,8 @@
-"""String commands. GET and SET, which are most of what a cache is asked, look into the tables themselves."""
+"""String commands. GET and SET, which are most of what a cache is asked, look into the tables themselves.
+
+All others go through `Database`, whose methods say what a command means to do: `read` to answer with the value, `find`
+to change it, `put` to store a new one. Values that are not plain bytes (texts.py) are left to slower branches.
+"""
 
 from binascii import crc_hqx
 

@@ -35,7 +35,7 @@ def exec_(session: Session, args: Arguments, now_ms: int) -> bytes:
     if transaction is None:
         raise CommandError("ERR EXEC without MULTI")
     changed = session.watched_changed(now_ms)
-    _leave(session)
+    session.leave_transaction()
     if transaction.refused:
         raise CommandError(EXEC_ABORT)
     if changed:
@@ -60,14 +60,8 @@ def exec_(session: Session, args: Arguments, now_ms: int) -> bytes:
 def discard(session: Session, args: Arguments, now_ms: int) -> bytes:
     if session.transaction is None:
         raise CommandError("ERR DISCARD without MULTI")
-    _leave(session)
+    session.leave_transaction()
     return OK
-
-
-def _leave(session: Session) -> None:
-    session.transaction = None
-    session.unwatch()
-    session.regate()
 
 
 @command(

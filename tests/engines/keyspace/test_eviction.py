@@ -1,0 +1,159 @@
+"""The memory limit: never passed by more than one value, and the right keys go."""
+
+import random
+
+import pytest
+
+from minidist.engines.keyspace.database import NEVER
+from minidist.engines.keyspace.eviction import Policy
+
+LIMIT = 2_000_000
+
+
+def fill(world, client, count: int, value: bytes, **options: str) -> None:
+    for number in range(count):
+        assert client.send("SET", f"key:{number}", value) == b"+OK\r\n"
+        assert world.keyspace.used_bytes <= LIMIT + len(value) + 1000
+
+
+def limited(world, policy: Policy) -> None:
+    world.keyspace.limit_bytes = LIMIT
+    world.keyspace.evictor.use(policy)
+
+
+def test_noeviction_refuses_writes_and_serves_reads(world, client):
+    limited(world, Policy.NOEVICTION)
+    number = 0
+    while client.send("SET", number, b"x" * 1000) == b"+OK\r\n":
+        number += 1
+    assert client.show("SET", "more", "x") == "!OOM command not allowed when used memory > 'maxmemory'."
+    assert client.show("INCR", "counter") == "!OOM command not allowed when used memory > 'maxmemory'."
+    assert client.show("GET", "0").startswith('"xxx')
+    assert client.show("EXPIRE", "0", "100") == "1"
+    assert world.keyspace.used_bytes <= LIMIT + 2000
+    assert client.show("DEL", "0", "1", "2") == "3"
+    assert client.show("SET", "more", "x") == "OK"
+
+
+def test_a_transaction_that_needs_memory_is_refused(world, client):
+    limited(world, Policy.NOEVICTION)
+    client.send("SET", "big", b"x" * (LIMIT - 2000))
+    client.send("MULTI")
+    client.send("SET", "a", b"x" * 1000)
+    client.send("GET", "a")
+    other = world.client()
+    other.send("SET", "more", b"x" * 2000)
+    assert client.show("EXEC").startswith("!EXECABORT Transaction discarded because of: OOM command not allowed")
+    client.send("MULTI")
+    assert client.show("SET", "a", "1").startswith("!OOM")
+    assert client.show("EXEC").startswith("!EXECABORT")
+
+
+@pytest.mark.parametrize("policy", [Policy.ALLKEYS_LRU, Policy.ALLKEYS_RANDOM])
+def test_room_is_made(world, client, policy):
+    limited(world, policy)
+    fill(world, client, 20_000, b"x" * 300)
+    assert world.keyspace.evicted_keys > 10_000
+    assert world.keyspace.used_bytes > 0.9 * LIMIT
+
+
+def test_recently_used_keys_stay(world, client):
+    limited(world, Policy.ALLKEYS_LRU)
+    hot = [f"hot:{number}" for number in range(200)]
+    for key in hot:
+        client.send("SET", key, b"h" * 300)
+    for number in range(20_000):
+        world.now_ms += 1
+        client.send("SET", f"cold:{number}", b"x" * 300)
+        client.send("GET", hot[number % len(hot)])
+    kept = sum(client.show("EXISTS", key) == "1" for key in hot)
+    assert kept >= 195
+
+
+def test_order_of_eviction_is_close_to_exact_lru(world, client):
+    """Of keys never used again, the older half must be gone before the newer half."""
+    limited(world, Policy.ALLKEYS_LRU)
+    for number in range(12_000):
+        world.now_ms += 1
+        client.send("SET", f"{number}", b"x" * 300)
+    there = [number for number in range(12_000) if client.show("EXISTS", number) == "1"]
+    newest = set(range(12_000 - len(there), 12_000))
+    assert len(newest & set(there)) > 0.9 * len(there)
+
+
+def test_volatile_policies_spare_keys_without_a_lifetime(world, client):
+    for policy in (Policy.VOLATILE_LRU, Policy.VOLATILE_RANDOM, Policy.VOLATILE_TTL):
+        world.keyspace.limit_bytes = 1 << 62
+        client.send("FLUSHALL")
+        world.wait(0)
+        limited(world, policy)
+        for number in range(1000):
+            client.send("SET", f"forever:{number}", b"x" * 300)
+        for number in range(10_000):
+            assert client.send("SET", f"timed:{number}", b"x" * 300, "EX", 1000 + number) == b"+OK\r\n"
+        assert all(client.show("EXISTS", f"forever:{number}") == "1" for number in range(1000))
+
+
+def test_volatile_policies_refuse_when_nothing_may_go(world, client):
+    limited(world, Policy.VOLATILE_LRU)
+    replies = {client.send("SET", number, b"x" * 300)[:4] for number in range(10_000)}
+    assert replies == {b"+OK\r", b"-OOM"}
+
+
+def test_the_shortest_lifetimes_go_first(world, client):
+    limited(world, Policy.VOLATILE_TTL)
+    order = list(range(12_000))
+    random.Random(1).shuffle(order)
+    for number in order:
+        client.send("SET", number, b"x" * 300, "EX", 1000 + number)
+    there = [number for number in range(12_000) if client.show("EXISTS", number) == "1"]
+    assert sum(there) / len(there) > 7500
+
+
+def test_few_large_values(world, client):
+    limited(world, Policy.ALLKEYS_LRU)
+    for number in range(50):
+        client.send("SET", number, b"x" * 400_000)
+        world.now_ms += 1
+        assert world.keyspace.used_bytes <= LIMIT + 401_000
+    assert [client.show("EXISTS", number) for number in range(46, 50)] == ["1"] * 4
+
+
+def test_the_same_seed_evicts_the_same_keys(world):
+    def left(seed: int) -> list[bytes]:
+        again = type(world)(seed)
+        limited(again, Policy.ALLKEYS_RANDOM)
+        fill(again, again.client(), 8000, b"x" * 300)
+        return [key for _, table in again.keyspace.databases[0].filled() for key in table]
+
+    assert left(1) == left(1)
+    assert left(1) != left(2)
+
+
+def test_all_databases_are_drawn_from(world, client):
+    limited(world, Policy.ALLKEYS_LRU)
+    client.send("SELECT", 3)
+    fill(world, client, 3000, b"x" * 300)
+    client.send("SELECT", 0)
+    world.now_ms += 1000
+    fill(world, client, 5000, b"x" * 300)
+    assert world.keyspace.databases[3].count < 1000
+
+
+def test_after_a_flush_writes_are_not_refused(world, client):
+    limited(world, Policy.NOEVICTION)
+    while client.send("INCR", world.keyspace.count) != b"":
+        if world.keyspace.used_bytes > LIMIT:
+            break
+    client.send("FLUSHALL")
+    assert client.show("SET", "a", "1") == "OK"
+    assert world.keyspace.used_bytes <= LIMIT + 1000
+
+
+def test_policies_of_the_engine_and_of_the_option_agree():
+    from typing import get_args
+
+    from minidist.components.cache.config import EvictionPolicy
+
+    assert sorted(get_args(EvictionPolicy)) == sorted(policy.value for policy in Policy)
+    assert NEVER > 10**18
