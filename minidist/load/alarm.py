@@ -67,16 +67,24 @@ class TimerfdAlarm:
             self._fd = -1
 
 
+CLOCK_MONOTONIC = 1
+TFD_TIMER_ABSTIME = 1
+NONBLOCK_CLOEXEC = os.O_NONBLOCK | os.O_CLOEXEC if sys.platform == "linux" else 0
+
+
 def _timerfd_calls() -> tuple[Callable[[], int], Callable[[int, float], None]]:
     """timerfd_create and timerfd_settime(absolute), from `os` (3.13) or from libc. Raises OSError or AttributeError."""
-    clock_monotonic = 1
-    nonblock_cloexec = os.O_NONBLOCK | os.O_CLOEXEC
-    absolute = 1
     if sys.version_info >= (3, 13):
-        return (
-            lambda: os.timerfd_create(clock_monotonic, flags=nonblock_cloexec),
-            lambda fd, at_s: os.timerfd_settime(fd, flags=absolute, initial=at_s) and None,
-        )
+
+        def settime(fd: int, at_s: float) -> None:
+            os.timerfd_settime(fd, flags=TFD_TIMER_ABSTIME, initial=at_s)
+
+        return lambda: os.timerfd_create(CLOCK_MONOTONIC, flags=NONBLOCK_CLOEXEC), settime
+    else:
+        return _libc_timerfd_calls()
+
+
+def _libc_timerfd_calls() -> tuple[Callable[[], int], Callable[[int, float], None]]:
     import ctypes
     import struct
 
@@ -85,14 +93,14 @@ def _timerfd_calls() -> tuple[Callable[[], int], Callable[[int, float], None]]:
     itimerspec = struct.Struct("4l")  # interval s, ns; first expiry s, ns
 
     def create() -> int:
-        fd: int = timerfd_create(clock_monotonic, nonblock_cloexec)
+        fd: int = timerfd_create(CLOCK_MONOTONIC, NONBLOCK_CLOEXEC)
         if fd < 0:
             raise OSError(ctypes.get_errno(), "timerfd_create")
         return fd
 
     def settime(fd: int, at_s: float) -> None:
         seconds = int(at_s)
-        timerfd_settime(fd, absolute, itimerspec.pack(0, 0, seconds, int((at_s - seconds) * 1e9) or 1), None)
+        timerfd_settime(fd, TFD_TIMER_ABSTIME, itimerspec.pack(0, 0, seconds, int((at_s - seconds) * 1e9) or 1), None)
 
     return create, settime
 
