@@ -15,7 +15,7 @@ from typing import cast
 from minidist.components.cache.config import CacheConfig
 from minidist.components.cache.figures import families
 from minidist.components.cache.settings import CacheSettings
-from minidist.components.cache.state import CacheService
+from minidist.components.cache.state import CacheService, Facts
 from minidist.engines.keyspace.database import NEVER
 from minidist.engines.keyspace.service import Alarm, End, Named, Output, Resume
 from minidist.engines.keyspace.session import Session
@@ -168,10 +168,10 @@ class Cache(Node):
         super().__init__(config, ports, halves)
         self.service = CacheService(config, ports.random)
         self.service.started_ms = self.clock.now_ms()
-        self.users_at_start = Users()
+        self.service.facts = self._facts
         self.waiting: dict[RespConnection, None] = {}
         self.armed_ms = NEVER
-        self._timer: ClockTimer | None = None
+        self._timer: ClockTimer | asyncio.Handle | None = None
         self.service_time = Histogram()
         self.untimed = 1
         self.command_limits = Limits(bulk_bytes=config.max_bulk)
@@ -206,15 +206,9 @@ class Cache(Node):
             self._timer.cancel()
         self.armed_ms = self.service.keyspace.alarm_ms
         if self.armed_ms <= self.clock.now_ms():
-            self._timer = ClockTimer(self.armed_ms, self._wake)
-            asyncio.get_running_loop().call_soon(self._fire, self._timer)
+            self._timer = asyncio.get_running_loop().call_soon(self._wake)
         else:
             self._timer = self.clock.call_at(self.armed_ms, self._wake)
-
-    @staticmethod
-    def _fire(timer: ClockTimer) -> None:
-        if timer.callback is not None:
-            timer.callback()
 
     def _wake(self) -> None:
         self._timer = None
@@ -269,6 +263,17 @@ class Cache(Node):
         self.service.forget_everything()
         self.service_time.clear()
         self.perform()
+
+    def _facts(self) -> Facts:
+        status = self.status()
+        listener = self.listeners["resp"]
+        return Facts(
+            version=__version__,
+            process_id=status["pid"],
+            tcp_port=listener.address.port,
+            uptime_s=status["uptime_s"],
+            refused_connections=listener.counters.refused,
+        )
 
     # --- what others see --------------------------------------------------------------------------------------------
 

@@ -1,6 +1,7 @@
 """The cache's state: the RESP service with its limit and its figures. Pure; server.py gives it bytes and time."""
 
 import random
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from minidist.components.cache.config import CacheConfig
@@ -16,11 +17,9 @@ class Facts:
     """What INFO tells about the process that the service runs in."""
 
     version: str = ""
-    name: str = ""
     process_id: int = 0
     tcp_port: int = 0
     uptime_s: float = 0.0
-    commands_per_s: float = 0.0
     refused_connections: int = 0
 
 
@@ -29,7 +28,8 @@ class CacheService(Service):
 
     def __init__(self, config: CacheConfig, rng: random.Random) -> None:
         super().__init__(all_commands(), config.databases, rng)
-        self.facts = Facts()
+        self.facts: Callable[[], Facts] = Facts
+        self._last_rate = (0, 0)  # when INFO was asked last, and how many commands had run
         self.run_id = f"{rng.getrandbits(160):040x}"
         self.configure(config)
 
@@ -69,7 +69,7 @@ class CacheService(Service):
             },
             "Memory": self._about_memory(),
             "Persistence": {"loading": 0, "rdb_changes_since_last_save": 0, "aof_enabled": 0},
-            "Stats": self._about_work(),
+            "Stats": self._about_work(now_ms),
             "Replication": {"role": "master", "connected_slaves": 0, "master_repl_offset": 0},
             "Modules": {},
             "Commandstats": self._about_commands(),
@@ -79,7 +79,7 @@ class CacheService(Service):
         }
 
     def _about_server(self, now_ms: int) -> dict[str, object]:
-        facts = self.facts
+        facts = self.facts()
         return {
             "redis_version": COMPATIBLE_VERSION,
             "server_name": self.server_name,
@@ -110,13 +110,16 @@ class CacheService(Service):
             "lazyfree_pending_objects": keyspace.garbage_keys,
         }
 
-    def _about_work(self) -> dict[str, object]:
+    def _about_work(self, now_ms: int) -> dict[str, object]:
         keyspace = self.keyspace
+        commands_run = self.commands_run
+        (before_ms, before), self._last_rate = self._last_rate, (now_ms, commands_run)
+        per_s = max(commands_run - before, 0) * 1000 // max(now_ms - before_ms, 1)  # since INFO was asked last
         return {
             "total_connections_received": self.connections_made,
-            "total_commands_processed": self.commands_run,
-            "instantaneous_ops_per_sec": int(self.facts.commands_per_s),
-            "rejected_connections": self.facts.refused_connections,
+            "total_commands_processed": commands_run,
+            "instantaneous_ops_per_sec": per_s,
+            "rejected_connections": self.facts().refused_connections,
             "expired_keys": keyspace.expired_keys,
             "evicted_keys": keyspace.evicted_keys,
             "keyspace_hits": keyspace.hits,

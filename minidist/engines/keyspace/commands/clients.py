@@ -1,8 +1,8 @@
 """CLIENT: what is known about connections, and what one may do to others.
 
 A command that concerns another connection (KILL, UNPAUSE) only marks its session and leaves an output in the service's
-outbox; the shell closes or resumes the connection. Fields of CLIENT LIST that describe Redis' own buffers are shown as 0,
-since parsers expect them.
+outbox; the shell closes or resumes the connection. Fields of CLIENT LIST that describe Redis' own buffers are shown as
+0, since parsers expect them.
 """
 
 from collections.abc import Callable

@@ -1,7 +1,7 @@
 """Commands on keys whatever their type: existence, names, copies, and walking over all of them.
 
-Only KEYS and RANDOMKEY walk the whole database in one go, as in Redis; SCAN goes by slots (scanning.py). RENAME, MOVE and
-COPY hand the value itself to its new key, and its lifetime with it.
+Only KEYS and RANDOMKEY walk the whole database in one go, as in Redis; SCAN goes by slots (scanning.py). RENAME, MOVE
+and COPY hand the value itself to its new key, and its lifetime with it.
 """
 
 import copy as copying
