@@ -12,6 +12,7 @@ from typing import Any
 
 import h11
 import pytest
+import uvloop
 
 from minidist.components.balancer.config import BalancerConfig
 from minidist.components.balancer.server import Balancer
@@ -20,13 +21,21 @@ from minidist.runtime.ports import real_ports
 
 PATIENCE_S = 10.0
 
+
+def pytest_asyncio_loop_factories(
+    config: pytest.Config, item: pytest.Item
+) -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:
+    """The product runs on uvloop and falls back to asyncio; their transports differ where it matters here."""
+    return {"asyncio": asyncio.new_event_loop, "uvloop": uvloop.new_event_loop}
+
+
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 
 
 async def until(condition: Callable[[], object]) -> None:
     """Wait for a condition."""
     async with asyncio.timeout(PATIENCE_S):
-        while not condition():  # noqa: ASYNC110
+        while not condition():
             await asyncio.sleep(0.002)
 
 
@@ -81,6 +90,7 @@ class Upstream:
         self.port = 0
         self._server: asyncio.Server | None = None
         self._writers: list[asyncio.StreamWriter] = []
+        self._tasks: list[asyncio.Task[None]] = []
 
     @property
     def name(self) -> str:
@@ -92,10 +102,13 @@ class Upstream:
         return self
 
     async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._tasks.append(task)
         self.connections += 1
         number = self.connections
         self._writers.append(writer)
-        with contextlib.suppress(ConnectionError, h11.RemoteProtocolError):
+        with contextlib.suppress(ConnectionError, h11.RemoteProtocolError, asyncio.CancelledError):
             rest = b""
             while True:
                 turn = await self._read(reader, writer, rest, number)
@@ -142,6 +155,10 @@ class Upstream:
         for writer in self._writers:
             writer.transport.abort()
         self._writers.clear()
+        tasks, self._tasks = self._tasks, []
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 @dataclass
