@@ -57,22 +57,25 @@ class Call:
     def feed(self, data: bytes) -> list[Message]:
         """The messages that came with these bytes; no bytes mean that the supervisor is gone. Raises VerbError."""
         if not data:
-            self.done = True
+            self.close()
             raise VerbError("the supervisor ended before it had answered")
         *lines, self._received = (self._received + data).split(b"\n")
         messages = []
         for line in lines:
             message: Message = json.loads(line)
             if "error" in message:
-                self.done = True
+                self.close()
                 raise VerbError(message["error"], message["exit"])
             if "result" in message:
-                self.result, self.done = message["result"], True
+                self.result = message["result"]
+                self.close()
                 break
             messages.append(message)
         return messages
 
     def close(self) -> None:
+        """The request is over, or no longer wanted. Called at its end by itself."""
+        self.done = True
         self.connection.close()
 
 

@@ -27,6 +27,7 @@ class Handlers:
     def __init__(self, supervisor: "Supervisor") -> None:
         self.supervisor = supervisor
         self.cluster = supervisor.cluster
+        self.scaling = asyncio.Lock()
 
     def table(self) -> dict[str, Handler]:
         verbs: dict[str, Handler] = {
@@ -196,8 +197,9 @@ class Handlers:
         await self.cluster.resume(self.cluster.find(request["nodes"]))
 
     async def scale(self, request: Message, session: Session) -> Any:
-        for group, count in request["groups"].items():
-            await scale(self.cluster, group, count, session.progress)
+        async with self.scaling:
+            for group, count in request["groups"].items():
+                await scale(self.cluster, group, count, session.progress)
 
     async def clock(self, request: Message, session: Session) -> Any:
         nodes = (
@@ -222,7 +224,6 @@ class Handlers:
             raise VerbError(f"{node.name}: {refused.text}", 2 if refused.status == 400 else 1) from refused
         except AdminUnreachable as error:
             raise VerbError(f"{node.name}: {error}") from error
-        self.cluster.events.emit(node.name, "clock", advance=by, offset_ms=answer["clock_offset_ms"])
         return {"name": node.name, "clock_offset_ms": answer["clock_offset_ms"]}
 
     # --- faults ------------------------------------------------------------------------------------------------------

@@ -14,7 +14,7 @@ from minidist.cluster.node import Node
 from minidist.cluster.processes import Program
 from minidist.cluster.references import Endpoint, fill_in
 from minidist.cluster.rundir import RunDir
-from minidist.cluster.topology import ADDRESS_OPTIONS, Topology, options_and_aliases, target_of, words_of
+from minidist.cluster.topology import ADDRESS_OPTIONS, Topology, options_and_aliases, target_of, weighted, words_of
 
 NodesOf = Callable[[str], Sequence[Endpoint]]
 
@@ -72,12 +72,13 @@ def addresses_of(given: Any, groups: Sequence[str], nodes_of: NodesOf) -> list[s
     """The addresses that an address option stands for: groups and nodes become theirs, others stay."""
     addresses = []
     for word in words_of(_filled(given, nodes_of)):
-        target = target_of(word, groups)
+        name, weight = weighted(word)
+        target = target_of(name, groups)
         if target is None:
             addresses.append(word)
         else:
             nodes = nodes_of(target[0])
-            addresses += [each.address for each in (nodes if target[1] is None else [nodes[target[1]]])]
+            addresses += [each.address + weight for each in (nodes if target[1] is None else [nodes[target[1]]])]
     return addresses
 
 

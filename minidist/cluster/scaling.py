@@ -5,13 +5,16 @@ its admin port: a new node is added when it is ready, a leaving one is drained t
 of running programs cannot be changed; the verb says whose are out of date.
 """
 
-from collections.abc import Callable
+import asyncio
+import contextlib
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from minidist.cluster.keys import MAX_REPLICAS
 from minidist.cluster.node import Node, State
+from minidist.cluster.readiness import NotReady, until_ready
 from minidist.cluster.references import references_in
-from minidist.cluster.topology import ADDRESS_OPTIONS, COMMAND, Group, target_of, words_of
+from minidist.cluster.topology import ADDRESS_OPTIONS, COMMAND, Group, target_of, weighted, words_of
 from minidist.runtime.admin_client import AdminRefused, AdminUnreachable, call
 
 if TYPE_CHECKING:
@@ -28,10 +31,10 @@ async def scale(cluster: "Cluster", name: str, count: int, progress: Callable[[s
     added = [cluster.add_node(group, index) for index in range(len(nodes), count)]
     removed = nodes[count:][::-1]
     if added:
-        await cluster.start(added)
-        await _tell_users(cluster, name, {"add": [node.endpoint.address for node in added]})
+        await _start_or_forget(cluster, added)
+        await _give(cluster, name, added)
     elif removed:
-        await _tell_users(cluster, name, {"remove": [node.endpoint.address for node in removed]})
+        await _take_away(cluster, name, removed)
         await cluster.stop(removed)
         for node in removed:
             cluster.remove_node(node)
@@ -39,6 +42,17 @@ async def scale(cluster: "Cluster", name: str, count: int, progress: Callable[[s
         cluster.events.emit("", "scaled", group=name, nodes=count)
         for user in _outdated(cluster, name):
             progress(f"{user} keeps the environment it was started with; restart it to see the change")
+
+
+async def _start_or_forget(cluster: "Cluster", added: Sequence[Node]) -> None:
+    """Start new nodes; when one fails, none of them stays."""
+    try:
+        await cluster.start(added)
+    except BaseException:
+        await cluster.kill(added)
+        for node in added:
+            cluster.remove_node(node)
+        raise
 
 
 def _checked(cluster: "Cluster", name: str, count: int) -> Group:
@@ -69,39 +83,66 @@ def _highest_index_used(cluster: "Cluster", name: str) -> int:
         for key, text in group.texts():
             indexes += [each.index for each in references_in(text) if each.group == name and each.index is not None]
             if key in ADDRESS_OPTIONS:
-                targets = [target_of(word, cluster.groups) for word in words_of(text)]
+                targets = [target_of(weighted(word)[0], cluster.groups) for word in words_of(text)]
                 indexes += [target[1] for target in targets if target and target[0] == name and target[1] is not None]
     return max(indexes)
 
 
-async def _tell_users(cluster: "Cluster", name: str, change: dict[str, list[str]]) -> None:
-    """Tell every running node that has this group as an address option. One that cannot answer reads the present list
-    when it starts again."""
+async def _give(cluster: "Cluster", name: str, added: Sequence[Node]) -> None:
+    """Tell the group's users of new nodes, with the weight that the option gives to the group."""
+    for user, weight in _users(cluster, name):
+        await _tell(user, {"add": [node.endpoint.address + weight for node in added]})
+
+
+async def _take_away(cluster: "Cluster", name: str, removed: Sequence[Node]) -> None:
+    """Let the group's users finish what they have with these nodes, and forget them."""
+    addresses = [node.endpoint.address for node in removed]
+    users = [user for user, _ in _users(cluster, name)]
+    await asyncio.gather(*(_drain(user, addresses) for user in users))
+    for user in users:
+        await _tell(user, {"remove": addresses})
+
+
+async def _drain(user: Node, addresses: Sequence[str]) -> None:
+    """Nothing new goes to these upstreams; returns when nothing is under way, or after DRAIN_TIMEOUT_S."""
+    await _tell(user, {"drain": list(addresses)})
+
+    async def idle() -> None:
+        assert user.admin is not None
+        listed = (await call(user.admin, "GET", "/upstreams"))["upstreams"]
+        if any(each["active"] for each in listed if each["name"] in addresses):
+            raise NotReady("requests are under way")
+
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(DRAIN_TIMEOUT_S):
+            await until_ready(idle, lambda missing: None)
+
+
+async def _tell(user: Node, change: Mapping[str, Sequence[str]]) -> None:
+    """One that cannot answer reads the present list when it starts again."""
     from minidist.cluster.cluster import ClusterError
 
-    for user in _users(cluster, name):
-        assert user.admin is not None
-        try:
-            await call(user.admin, "POST", "/upstreams", change, timeout_s=DRAIN_TIMEOUT_S)
-        except AdminUnreachable:
-            continue
-        except AdminRefused as refused:
-            raise ClusterError(f"{user.name} does not take the change: {refused.text}") from refused
+    assert user.admin is not None
+    try:
+        await call(user.admin, "POST", "/upstreams", change)
+    except AdminUnreachable:
+        pass
+    except AdminRefused as refused:
+        raise ClusterError(f"{user.name} does not take the change: {refused.text}") from refused
 
 
-def _users(cluster: "Cluster", name: str) -> list[Node]:
+def _users(cluster: "Cluster", name: str) -> list[tuple[Node, str]]:
+    """The running nodes that have the whole group as an address option, with its weight there ("" or "=N")."""
     found = []
     for group in cluster.topology.groups.values():
         words = [word for option in ADDRESS_OPTIONS for word in words_of(group.options.get(option, []))]
-        texts = [text for key, text in group.texts() if key in ADDRESS_OPTIONS]
-        whole = any(target_of(word, cluster.groups) == (name, None) for word in words)
-        if whole or any(_is_whole(text, name) for text in texts):
-            found += [node for node in cluster.groups[group.name] if node.state is State.RUNNING and node.admin]
+        for word in words:
+            named, weight = weighted(word)
+            references = [each for each in references_in(word) if each.group == name and each.index is None]
+            if target_of(named, cluster.groups) == (name, None) or references:
+                nodes = [node for node in cluster.groups[group.name] if node.state is State.RUNNING and node.admin]
+                found += [(node, weight) for node in nodes]
     return found
-
-
-def _is_whole(text: str, name: str) -> bool:
-    return any(each.group == name and each.index is None for each in references_in(text))
 
 
 def _outdated(cluster: "Cluster", name: str) -> list[str]:

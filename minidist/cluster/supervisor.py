@@ -149,14 +149,14 @@ def _tell(launcher: socket.socket, **message: Any) -> None:
 
 def read_topology(file: str, name: str) -> "Topology":
     """The checked topology of a file. Raises TopologyError, also when there is no such file."""
-    from minidist.cluster.topology import TopologyError, parse
+    from minidist.cluster.topology import TopologyError, Words, parse
 
     path = Path(file)
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "not UTF-8"
-        raise TopologyError(file, "", str(reason), "a topology file (see docs/topology.md)") from error
+        raise TopologyError(file, "", Words(str(reason)), "a readable topology file") from error
     return parse(text, file=file, directory_name=path.absolute().parent.name, name=name)
 
 

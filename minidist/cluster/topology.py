@@ -126,7 +126,7 @@ def parse(text: str, *, file: str, directory_name: str, name: str = "") -> Topol
     try:
         document = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
-        raise TopologyError(file, "", "text that is no TOML", f"TOML ({error})") from error
+        raise TopologyError(file, "", Words("text that is no TOML"), f"TOML ({error})") from error
     return _Reader(file).topology(document, name or "", directory_name)
 
 
@@ -143,7 +143,7 @@ class _Reader:
         top = self.read(document, TOP_KEYS, "")
         tables = top.get("groups", {})
         if not tables or len(tables) > MAX_GROUPS:
-            raise self.error("groups", f"{len(tables)} groups", f"1 to {MAX_GROUPS} tables [groups.NAME]")
+            raise self.error("groups", Words(f"{len(tables)} groups"), f"1 to {MAX_GROUPS} tables [groups.NAME]")
         groups = {group: self.group(group, table, list(tables)) for group, table in tables.items()}
         self.check_names(groups)
         groups = {group.name: self.with_dependencies(group, groups) for group in groups.values()}
@@ -184,7 +184,7 @@ class _Reader:
         kinds = [key for key in ("component", "command", "entry") if key in table]
         if not kinds or (kinds[0] == "component" and len(kinds) > 1):
             given = " and ".join(kinds) or "none of them"
-            raise self.error(prefix, _Words(given), "either component, or command and/or entry")
+            raise self.error(prefix, Words(given), "either component, or command and/or entry")
         of = "component" if kinds[0] == "component" else "program"
         keys = {key: each for key, each in GROUP_KEYS.items() if each.of in ("any", of)}
         known = {key: given for key, given in table.items() if key in keys}
@@ -242,15 +242,17 @@ class _Reader:
         return node_type(group.component).config_type
 
     def addresses(self, key: str, given: Any, names: list[str]) -> list[str]:
-        """Stand-ins for what an address option names; what is neither group, node nor address is an error."""
+        """Stand-ins for what an address option names; a word that cannot be an address must be a group or node."""
+        stand_ins = []
         for word in words_of(given):
-            if target_of(word, names) is None:
-                try:
-                    Address.parse(word)
-                except ValueError as error:
-                    allowed = f"HOST:PORT, a group ({', '.join(names)}) or a node of one{_meant(word, names)}"
-                    raise self.error(key, word, allowed) from error
-        return [word if target_of(word, names) is None else "127.0.0.1:1" for word in words_of(given)]
+            name, weight = weighted(word)
+            if target_of(name, names) is not None:
+                word = f"127.0.0.1:1{weight}"
+            elif ":" not in name:
+                allowed = f"HOST:PORT, a group ({', '.join(names)}) or a node of one{_meant(name, names)}"
+                raise self.error(key, word, allowed)
+            stand_ins.append(word)
+        return stand_ins
 
     # --- what groups say about each other ----------------------------------------------------------------------------
 
@@ -282,7 +284,7 @@ class _Reader:
                 needed[name] = None
             if key in ADDRESS_OPTIONS:
                 for word in words_of(text):
-                    target = target_of(word, groups)
+                    target = target_of(weighted(word)[0], groups)
                     if target is not None:
                         self.check_index(f"groups.{group.name}.{key}", word, target, groups)
                         needed[target[0]] = None
@@ -313,7 +315,7 @@ class _Reader:
         def visit(name: str, path: tuple[str, ...]) -> None:
             if name in path:
                 cycle = " → ".join((*path[path.index(name) :], name))
-                raise self.error(f"groups.{path[-1]}", _Words(f"the cycle {cycle}"), "dependencies without a cycle")
+                raise self.error(f"groups.{path[-1]}", Words(f"the cycle {cycle}"), "dependencies without a cycle")
             if name not in done:
                 for other in groups[name].depends_on:
                     visit(other, (*path, name))
@@ -354,7 +356,7 @@ class _Reader:
         values = self.read(table, LINK_KEYS, f"links[{index}].")
         for needed in ("between", "latency_ms"):
             if needed not in values:
-                raise self.error(f"links[{index}].{needed}", _Words("nothing"), LINK_KEYS[needed].allowed)
+                raise self.error(f"links[{index}].{needed}", Words("nothing"), LINK_KEYS[needed].allowed)
         for region in values["between"]:
             if region not in regions:
                 allowed = f"{_one_of(regions)}{_meant(region, regions)}" if regions else "names of [regions]"
@@ -369,6 +371,12 @@ def words_of(given: Any) -> list[str]:
     """The words of an address option: a list, or a text with commas."""
     texts = given if isinstance(given, list) else [given]
     return [word.strip() for text in texts for word in str(text).split(",") if word.strip()]
+
+
+def weighted(word: str) -> tuple[str, str]:
+    """`web=2` → ("web", "=2"), `web` → ("web", ""): a balancer's upstreams may have weights."""
+    name, sign, weight = word.partition("=")
+    return name, sign + weight
 
 
 def target_of(word: str, groups: Iterable[str]) -> tuple[str, int | None] | None:
@@ -402,7 +410,7 @@ def _map_texts(given: Any, change: Callable[[str], str]) -> Any:
     return [_map_texts(each, change) for each in given] if isinstance(given, list) else given
 
 
-class _Words:
+class Words:
     """A description shown without quotes, in the place of a given value."""
 
     def __init__(self, text: str) -> None:

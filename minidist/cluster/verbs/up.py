@@ -1,5 +1,6 @@
 """`up` and `run`: the verbs that begin a cluster. They fork the supervisor before importing anything slow."""
 
+import contextlib
 import os
 import select
 import signal
@@ -132,21 +133,24 @@ def _foreground(launched: Launch, starting: Call) -> int:
             print(prefix(node) + line)
         sys.stdout.flush()
 
-    while True:
-        readable, _, _ = select.select([starting.connection], [], [], POLL_S)
+    def has_more(request: Call) -> bool:
+        """Show what the nodes print, and say whether the supervisor has something to tell."""
+        readable, _, _ = select.select([request.connection], [], [], POLL_S)
         show()
-        if readable and not starting.done:
-            try:
+        return bool(readable)
+
+    try:
+        while not starting.done:
+            if has_more(starting):
                 for message in starting.feed(starting.connection.recv(65536)):
                     say(message["progress"])
-            except VerbError:
-                launched.run_dir.wait_until_free()
-                show(last=True)
-                raise
-            if starting.result is not None:
-                starting = begin(launched.run_dir, "events")  # ends when the supervisor does
-        elif readable and not starting.connection.recv(65536):
-            break
+    except VerbError:
+        launched.run_dir.wait_until_free()
+        show(last=True)
+        raise
+    with contextlib.closing(begin(launched.run_dir, "events")) as events:  # ends when the supervisor does
+        while not has_more(events) or events.connection.recv(65536):
+            pass
     show(last=True)
     if launched.already_running:
         return OK
