@@ -56,10 +56,10 @@ class Processes:
         finally:
             os.close(descriptor)
             os.close(stdout)
+        started: asyncio.Future[Process] = self._loop.create_future()
+        self._starting[request_id] = started  # before anything is awaited: the answer may be here by then
         if lines:
             await self._loop.connect_read_pipe(lambda: _LineReader(lines), os.fdopen(read, "rb", buffering=0))
-        started: asyncio.Future[Process] = self._loop.create_future()
-        self._starting[request_id] = started
         return await started
 
     def signal(self, process: Process, number: int) -> None:
