@@ -112,7 +112,7 @@ class Host:
         self.alive = self.powered = True
         offset_ms = self.clock.offset_ms
         self.clock = Clock(self.wall_ms)
-        self.clock.offset_ms = offset_ms
+        self.clock.advance(offset_ms)
         self.world.note(self, "starts again")
 
     def pause(self) -> None:

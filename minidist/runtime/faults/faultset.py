@@ -7,12 +7,17 @@ Whom a fault concerns: without `peer`, every connection that the node accepts, a
 dialled them; with `peer`, every accepted or dialled connection whose other end is that peer: by proven node name or
 `client:NAME`, by address, or by the process group behind a loopback connection.
 
+`probability` and `times` count what the kind is about: connections for refuse, reset, hang, partition and bandwidth,
+requests for reply, pieces of data (what one read or write brings) for delay and drop. A fault that has fired `times`
+times is over; one that holds connections then keeps those it has, and lets the others be.
+
 Each fault has a generator of its own, seeded with its `seed` or from the node's, so its choices can be repeated. It is
 an event when it starts, fires (the first ten times, then at every power of ten) and ends.
 """
 
 import asyncio
 import random
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from minidist.runtime.config import Address
@@ -28,7 +33,14 @@ if TYPE_CHECKING:
     from minidist.runtime.ports import Ports
 
 STREAM_KINDS = (Kind.PARTITION, Kind.DELAY, Kind.BANDWIDTH, Kind.DROP, Kind.RESET, Kind.HANG, Kind.REPLY)
+# These are drawn once for a connection, and hold it until they are removed.
+HOLDING_KINDS = (Kind.PARTITION, Kind.BANDWIDTH, Kind.HANG)
+DRAWN_KINDS = (*HOLDING_KINDS, Kind.RESET)
 REPORTED_FIRINGS = 10
+
+
+def _nothing(fault: Fault) -> None:
+    pass
 
 
 class FaultSet:
@@ -42,52 +54,78 @@ class FaultSet:
         self.faults: dict[str, Fault] = {}
         self.active = False
         self.delegates = False  # the listeners are in worker processes, which have fault sets of their own
+        # Who else has to know: the control half of a node with workers, and each worker.
+        self.on_started: Callable[[Fault], None] = _nothing
+        self.on_ended: Callable[[Fault], None] = _nothing
+        self.on_spent: Callable[[Fault], None] = self._end_soon
+        self._random = random.Random(ports.random.getrandbits(64))
         self._shims: dict[Connection, Shim] = {}
         self._randoms: dict[str, random.Random] = {}
+        self._planned: dict[str, Fault] = {}  # with `at`: not started yet
         self._timers: dict[str, asyncio.TimerHandle] = {}
         self._pgids: dict[Connection, int | None] = {}
+        self._draws: dict[Connection, dict[str, bool]] = {}
         self._disk_faults: dict[str, DiskFault] = {}
+        self._dials: list[asyncio.Future[None]] = []  # that wait behind a partition
         self._count = 0
 
     # --- the admin port's side --------------------------------------------------------------------------------------
 
     def add(self, spec: Spec) -> str:
         """Set a fault; returns its id. Raises FaultError for what cannot be taken."""
-        self._count += 1
-        fault = read_fault(spec, f"f{self._count}")
-        if fault.id in self.faults or fault.id in self._timers:
+        fault = read_fault(spec, self._free_id())
+        if fault.id in self.faults or fault.id in self._planned:
             raise FaultError("id", fault.id, "an id that is not in use")
         if fault.kind is Kind.REPLY and not self.delegates and not any(each.inspector for each in self.endpoints):
             raise FaultError("kind", "reply", "only on a component whose protocol has requests")
         if fault.kind is Kind.DISK:
             self._check_disk(fault)
         if fault.at_ms > 0:
-            loop = asyncio.get_running_loop()
-            self._timers[fault.id] = loop.call_later(fault.at_ms / 1000, self._start, fault)
+            self._planned[fault.id] = fault
+            self._timers[fault.id] = asyncio.get_running_loop().call_later(fault.at_ms / 1000, self._start, fault)
         else:
             self._start(fault)
         return fault.id
 
-    def remove(self, fault_id: str) -> bool:
-        """End a fault; False when there is none of that id."""
+    def _free_id(self) -> str:
+        while True:
+            self._count += 1
+            fault_id = f"f{self._count}"
+            if fault_id not in self.faults and fault_id not in self._planned:
+                return fault_id
+
+    def remove(self, fault_id: str, *, hurry: bool = True) -> bool:
+        """End a fault; False when there is none of that id. With `hurry`, what it has delayed goes out at once."""
         timer = self._timers.pop(fault_id, None)
         if timer is not None:
             timer.cancel()
+        if self._planned.pop(fault_id, None) is not None:
+            return True
         fault = self.faults.pop(fault_id, None)
         if fault is None:
-            return timer is not None
+            return False
         self._randoms.pop(fault_id, None)
-        self._end(fault)
+        if fault.kind is Kind.CLOCK and "rate" in fault.parameters:
+            self.ports.clock.drift(1.0)
+        disk_fault = self._disk_faults.pop(fault.id, None)
+        if disk_fault is not None and self.ports.disk is not None:
+            self.ports.disk.faults.remove(disk_fault)
+        self._refresh(fault, hurry)
         self.events.emit("fault-ended", id=fault.id, kind=fault.kind.value, fired=fault.fired)
+        self.on_ended(fault)
         return True
 
-    def clear(self) -> None:
-        """End every fault."""
-        for fault_id in [*self.faults, *self._timers]:
+    def clear(self) -> list[str]:
+        """End every fault; their ids."""
+        ids = [*self.faults, *self._planned]
+        for fault_id in ids:
             self.remove(fault_id)
+        return ids
 
     def listed(self) -> list[dict[str, Any]]:
-        return [fault.shown() for fault in self.faults.values()]
+        """Those that are set, then those that are planned, each as `GET /faults` shows it."""
+        planned = [fault.shown() | {"at_ms": fault.at_ms} for fault in self._planned.values()]
+        return [fault.shown() for fault in self.faults.values()] + planned
 
     def _check_disk(self, fault: Fault) -> None:
         if self.ports.disk is None:
@@ -98,26 +136,20 @@ class FaultSet:
 
     def _start(self, fault: Fault) -> None:
         self._timers.pop(fault.id, None)
+        self._planned.pop(fault.id, None)
         self.faults[fault.id] = fault
-        seed = self.ports.random.getrandbits(32) if fault.seed is None else fault.seed
+        seed = self._random.getrandbits(32) if fault.seed is None else fault.seed
         self._randoms[fault.id] = random.Random(seed)
         self.events.emit("fault-started", **fault.shown())
         if fault.duration_ms is not None:
             loop = asyncio.get_running_loop()
             self._timers[fault.id] = loop.call_later(fault.duration_ms / 1000, self.remove, fault.id)
+        self.on_started(fault)
         if fault.kind is Kind.CLOCK:
             self._move_clock(fault)
         elif fault.kind is Kind.DISK:
             self._harm_disk(fault)
-        self._refresh()
-
-    def _end(self, fault: Fault) -> None:
-        if fault.kind is Kind.CLOCK and "rate" in fault.parameters:
-            self.ports.clock.drift(1.0)
-        disk_fault = self._disk_faults.pop(fault.id, None)
-        if disk_fault is not None and self.ports.disk is not None:
-            self.ports.disk.faults.remove(disk_fault)
-        self._refresh()
+        self._refresh(fault, hurry=False)
 
     def _move_clock(self, fault: Fault) -> None:
         if "by" in fault.parameters:
@@ -143,60 +175,89 @@ class FaultSet:
 
     # --- taking hold of streams -------------------------------------------------------------------------------------
 
-    def _refresh(self) -> None:
+    def _refresh(self, changed: Fault, hurry: bool) -> None:
         """After a change: every connection gets, keeps or loses its shim; listeners refuse or accept again."""
+        if changed.kind not in STREAM_KINDS and changed.kind is not Kind.REFUSE:
+            return
         self.active = any(fault.kind in STREAM_KINDS or fault.kind is Kind.REFUSE for fault in self.faults.values())
         self._pgids.clear()
         for endpoint in self.endpoints:
             for connection in list(endpoint.connections):
-                self._take_hold(connection)
+                self._take_hold(connection, hurry)
             endpoint.set_refusing(self._refuses_everyone())
+        for dial in self._dials:
+            if not dial.done():
+                dial.set_result(None)
+        self._dials.clear()
 
-    def attach(self, connection: Connection, *, new: bool = False) -> bool:
-        """A new or newly named connection, while faults are active; False when it was refused."""
-        for fault in self.of_kind(connection, Kind.REFUSE):
-            if self.hits(fault):
-                connection.endpoint.forget(connection)
-                connection.reset()
-                return False
-        self._take_hold(connection, new=new)
+    def attach(self, connection: Connection) -> bool:
+        """A new or newly named connection, while faults are active; False when a fault has ended it at once."""
+        if connection.endpoint.accepts:
+            for fault in list(self.faults.values()):
+                if fault.kind is Kind.REFUSE and self._concerns(fault, connection) and self.hits(fault):
+                    connection.reset()
+                    return False
+        self._take_hold(connection, hurry=False)
         return not connection.closing
 
-    def _take_hold(self, connection: Connection, *, new: bool = False) -> None:
-        faults = [fault for kind in STREAM_KINDS for fault in self.of_kind(connection, kind)]
-        faults = [fault for fault in faults if self._struck(fault, connection)]
+    def _take_hold(self, connection: Connection, hurry: bool) -> None:
+        faults = [fault for fault in self.faults.values() if self._acts(fault, connection)]
         shim = self._shims.get(connection)
-        if shim is None and faults and not connection.closing:
-            shim = self._shims[connection] = Shim(self, connection, new=new)
+        if shim is None and faults and not connection.closing and not connection.transport.is_closing():
+            shim = self._shims[connection] = Shim(self, connection)
         if shim is not None:
-            shim.apply(faults)
+            shim.apply(faults, hurry)
 
-    def _struck(self, fault: Fault, connection: Connection) -> bool:
-        """Resets and hangs are drawn once per connection; the others decide for each piece of data."""
-        if fault.kind not in (Kind.RESET, Kind.HANG):
+    def _acts(self, fault: Fault, connection: Connection) -> bool:
+        return (
+            fault.kind in STREAM_KINDS
+            and self.holds(fault, connection)
+            and self._concerns(fault, connection)
+            and self._drawn(fault, connection)
+        )
+
+    def _drawn(self, fault: Fault, connection: Connection) -> bool:
+        """What holds a connection is drawn once for it; the others decide for each piece of data."""
+        if fault.kind not in DRAWN_KINDS or fault.probability >= 1:
             return True
-        drawn = connection in self._shims and fault in self._shims[connection].incoming.faults
-        return drawn or (not fault.spent and self.random_of(fault).random() < fault.probability)
+        draws = self._draws.setdefault(connection, {})
+        if fault.id not in draws:
+            draws[fault.id] = self.random_of(fault).random() < fault.probability
+        return draws[fault.id]
+
+    def holds(self, fault: Fault, connection: Connection) -> bool:
+        """Whether a fault may act on a connection: it is not spent, or it has this one already."""
+        return not fault.spent or self._has_counted(fault, connection)
+
+    def _has_counted(self, fault: Fault, connection: Connection) -> bool:
+        shim = self._shims.get(connection)
+        return fault.kind in HOLDING_KINDS and shim is not None and fault.id in shim.counted
 
     def detached(self, connection: Connection) -> None:
         self._shims.pop(connection, None)
 
-    async def before_dial(self, dialler: "Dialler[Any]", address: Address, peer_name: str, timeout_s: float) -> None:
-        """Stand in the way of a dial: refuse it, or let it hang until its time-out as behind a partition."""
-        for fault in list(self.faults.values()):
-            named = self._names(fault.peers, peer_name, str(address)) if fault.peers else dialler.concerns_everyone
-            if not named:
-                continue
-            if fault.kind is Kind.REFUSE and self.hits(fault):
-                raise ConnectionRefusedError(f"connection to {address} refused (fault {fault.id})")
-            if fault.kind is Kind.PARTITION:
-                self.fired(fault)
-                await asyncio.sleep(timeout_s)
-                raise TimeoutError(f"no answer from {address} (fault {fault.id})")
+    def forget(self, connection: Connection) -> None:
+        """A connection is gone."""
+        self._pgids.pop(connection, None)
+        self._draws.pop(connection, None)
 
-    def of_kind(self, connection: Connection, kind: Kind) -> list[Fault]:
-        """The faults of one kind that concern a connection, oldest first."""
-        return [f for f in self.faults.values() if f.kind is kind and not f.spent and self._concerns(f, connection)]
+    async def before_dial(self, dialler: "Dialler[Any]", address: Address, peer_name: str) -> None:
+        """Stand in the way of a dial: refuse it, or hold it as long as a partition lasts."""
+        while True:
+            partition = None
+            for fault in list(self.faults.values()):
+                named = self._names(fault.peers, peer_name, str(address)) if fault.peers else dialler.concerns_everyone
+                if named and fault.kind is Kind.REFUSE and self.hits(fault):
+                    raise ConnectionRefusedError(f"connection to {address} refused (fault {fault.id})")
+                if named and fault.kind is Kind.PARTITION and not fault.spent:
+                    partition = fault
+            if partition is None or (partition.probability < 1 and not self.hits(partition)):
+                return
+            if partition.probability >= 1:
+                self.fired(partition)
+            healed = asyncio.get_running_loop().create_future()
+            self._dials.append(healed)
+            await healed
 
     def _concerns(self, fault: Fault, connection: Connection) -> bool:
         if not fault.peers:
@@ -205,7 +266,9 @@ class FaultSet:
 
     @staticmethod
     def _names(peers: tuple[Peer, ...], name: str, address: str) -> bool:
-        return any((peer.name and peer.name == name) or address in peer.addresses for peer in peers)
+        """By name, by address, or by host where a peer is given as one (an address without a port)."""
+        host = address.rpartition(":")[0]
+        return any((peer.name and peer.name == name) or {address, host} & {*peer.addresses} for peer in peers)
 
     def _groups(self, peers: tuple[Peer, ...], connection: Connection) -> bool:
         pgids = tuple(pgid for peer in peers for pgid in peer.pgids)
@@ -214,7 +277,8 @@ class FaultSet:
         if connection not in self._pgids:
             port, local_port = processes.port_of(connection.peer), processes.port_of(connection.local)
             inode = processes.inode_of_port(port, local_port) if port and local_port else None
-            self._pgids[connection] = processes.group_holding(inode, pgids) if inode else None
+            wanted = frozenset(pgid for fault in self.faults.values() for peer in fault.peers for pgid in peer.pgids)
+            self._pgids[connection] = processes.group_holding(inode, wanted) if inode else None
         return self._pgids[connection] in pgids
 
     def _refuses_everyone(self) -> bool:
@@ -226,7 +290,7 @@ class FaultSet:
     # --- dice and counts --------------------------------------------------------------------------------------------
 
     def random_of(self, fault: Fault) -> random.Random:
-        return self._randoms.get(fault.id) or self.ports.random
+        return self._randoms.get(fault.id) or self._random
 
     def hits(self, fault: Fault) -> bool:
         """Whether the fault strikes this time; counts when it does."""
@@ -239,8 +303,8 @@ class FaultSet:
         fault.fired += 1
         if fault.fired <= REPORTED_FIRINGS or str(fault.fired).strip("0") == "1":
             self.events.emit("fault-fired", id=fault.id, kind=fault.kind.value, fired=fault.fired)
-        if fault.spent:
-            asyncio.get_running_loop().call_soon(self.remove, fault.id)
+        if fault.spent and fault.kind not in HOLDING_KINDS:
+            self.on_spent(fault)
 
     def fired_on(self, fault: Fault, connection: Connection) -> None:
         """A fault that holds a connection counts once for it."""
@@ -248,3 +312,7 @@ class FaultSet:
         if shim is not None and fault.id not in shim.counted:
             shim.counted.append(fault.id)
             self.fired(fault)
+
+    def _end_soon(self, fault: Fault) -> None:
+        """A fault has fired as often as it should. What it has delayed stays delayed."""
+        asyncio.get_running_loop().call_soon(lambda: self.remove(fault.id, hurry=False))
