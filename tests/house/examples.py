@@ -6,7 +6,7 @@ Every fenced block marked `console` or `python` is an example and runs, in order
   lines below are the output expected, on stdout and stderr together: a line `...` stands for any lines, `...` within a
   line for any text. A command without lines below may print what it likes. What is started with `&` is killed at the
   end, and clusters that are still up are taken down.
-- `python`: runs as a program; one that defines test functions runs under pytest.
+- `python`: runs as a program; one that defines test functions runs under pytest, pytest-asyncio in auto mode.
 
 An HTML comment on the line before a block changes that:
 
@@ -33,6 +33,7 @@ FENCE = re.compile(
 COMMENT = re.compile(r"<!-- *(?P<word>file|not run|ports|test)\b:? *(?P<rest>.*?) *-->")
 RUN = ("console", "python")
 COMMAND_LIMIT_S = 45
+PYTEST_INI = "[pytest]\nasyncio_mode = auto\nasyncio_default_fixture_loop_scope = function\n"
 PROMPT = "minidist-example-done"
 
 
@@ -154,6 +155,7 @@ def run_examples(markdown: str, folder: Path, binaries: Path) -> int:
         "PYTHONUNBUFFERED": "1",
     }
     environment.pop("PYTEST_ADDOPTS", None)
+    (folder / "pytest.ini").write_text(PYTEST_INI)
     shell = Shell(folder, environment)
     ran = 0
     try:
