@@ -36,11 +36,11 @@ class SimFault:
         self.kind = str(spec.get("kind"))
         self.on = names(spec.get("on"))
         self.peer = names(spec.get("peer"))
-        self.fired = 0
+        self._effects = 0
         self.begun = False
         self.over = False
         self._rules: list[Rule] = []
-        self._node_faults: list[tuple[SimNode, str]] = []
+        self._node_faults: list[tuple[SimNode, NodeFault]] = []
         self.check()
         self.at_s = self.parsed.at_ms / 1000
         duration_ms = self.parsed.duration_ms
@@ -102,8 +102,9 @@ class SimFault:
         self.over = True
         for rule in self._rules:
             self.cluster.world.network.remove_rule(rule)
-        for node, fault_id in self._node_faults:
-            self._end_on_node(node, fault_id)
+        for node, _ in self._node_faults:
+            if node.node is not None and node.host.alive:
+                node.host.run(node.node.faults.remove, self.id)
         for node in self.nodes:
             if self.kind == "kill":
                 self.cluster.restart(node.name)
@@ -113,8 +114,13 @@ class SimFault:
                 node.host.drift(1.0)
         self.cluster.world.note(None, f"fault {self.id} ends, fired {self.fired} times")
 
+    @property
+    def fired(self) -> int:
+        """How often it took effect so far."""
+        return self._effects + sum(fault.fired for _, fault in self._node_faults)
+
     def _count(self) -> None:
-        self.fired += 1
+        self._effects += 1
 
     def _begin_on_network(self) -> None:
         ours = frozenset(node.name for node in self.nodes)
@@ -140,14 +146,8 @@ class SimFault:
             spec["peer"] = [{"name": name, "addresses": [hosts[name].ip]} for name in sorted(peers)]
         for node in self.nodes:
             if node.node is not None and node.host.alive:
-                fault_id = node.host.run(node.node.faults.add, {**spec, "id": self.id})
-                self._node_faults.append((node, fault_id))
-
-    def _end_on_node(self, node: SimNode, fault_id: str) -> None:
-        if node.node is not None and node.host.alive:
-            fault = node.node.faults.faults.get(fault_id)
-            self.fired += fault.fired if fault else 0
-            node.host.run(node.node.faults.remove, fault_id)
+                node.host.run(node.node.faults.add, {**spec, "id": self.id})
+                self._node_faults.append((node, node.node.faults.faults[self.id]))
 
     def _move_clocks(self) -> None:
         for node in self.nodes:
