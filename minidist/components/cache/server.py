@@ -12,6 +12,7 @@ from collections import deque
 from collections.abc import Iterable
 from typing import cast
 
+from minidist import __version__
 from minidist.components.cache.config import CacheConfig
 from minidist.components.cache.figures import families
 from minidist.components.cache.settings import CacheSettings

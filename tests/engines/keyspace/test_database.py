@@ -52,14 +52,9 @@ def check(keyspace: Keyspace) -> None:
                 assert keyspace.alarm_ms < table.due_ms + 200
 
 
-STEPS = st.lists(
-    st.tuples(
-        st.sampled_from(["put", "put-expiring", "remove", "expire", "persist", "wait", "flush", "swap", "step", "replace"]),
-        st.sampled_from([b"a", b"b", b"{a}1", b"{a}2", b"{a}3"]),
-        st.integers(1, 500),
-    ),
-    max_size=40,
-)  # fmt: skip
+ACTIONS = ["put", "put-expiring", "remove", "expire", "persist", "wait", "flush", "swap", "step", "replace"]
+KEYS = [b"a", b"b", b"{a}1", b"{a}2", b"{a}3"]
+STEPS = st.lists(st.tuples(st.sampled_from(ACTIONS), st.sampled_from(KEYS), st.integers(1, 500)), max_size=40)
 
 
 @given(STEPS)

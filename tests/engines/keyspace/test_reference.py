@@ -1,0 +1,40 @@
+"""The command table is complete in itself, and the page made from it is current."""
+
+from pathlib import Path
+
+import pytest
+
+from minidist.engines.keyspace.commands import all_commands
+from minidist.engines.keyspace.reference import missing, page, redis_72
+
+ROWS = [each for row in all_commands().commands.values() for each in (row, *row.subcommands.values())]
+
+
+def test_the_page_is_current():
+    root = Path(__file__).parents[3]
+    assert (root / "docs" / "commands-cache.md").read_text() == page(), (
+        "python -m minidist.engines.keyspace.reference > docs/commands-cache.md"
+    )
+
+
+def test_what_is_missing_is_listed():
+    absent = missing()
+    assert "LPUSH" in absent["list"]
+    assert "CLIENT TRACKING" in absent["connection"]
+    assert "string" not in absent
+
+
+def test_every_command_is_one_of_redis():
+    known = {name.split()[0] for names in redis_72().values() for name in names}
+    assert {row.name.split()[0] for row in ROWS} <= known
+
+
+@pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
+def test_rows_are_whole(row):
+    assert row.summary.endswith(".")
+    assert row.since[0].isdigit()
+    assert row.categories
+    assert row.least >= 1
+    if row.keys.first:
+        assert row.keys.first < row.least or row.arity < 0
+    assert row.name.split()[0] in {name.split()[0] for name in redis_72()[row.group]}
