@@ -24,7 +24,7 @@ install_with_apt() {
         as_root chmod 755 "$policy"
     fi
     as_root apt-get update -q
-    as_root env DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends \
+    as_root env DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-upgrade --no-install-recommends \
         redis-server redis-tools nginx-light wrk curl util-linux
     for service in $new; do
         if command -v systemctl >/dev/null; then
