@@ -1,6 +1,6 @@
 """The reference page of commands: what the table has, and what Redis 7.2 has beyond it.
 
-    python -m minidist.engines.keyspace.reference > docs/commands-cache.md
+    python -c "from minidist.engines.keyspace.reference import page; print(page(), end='')" > docs/commands-cache.md
 
 The page is generated, so it cannot promise anything that is not there; a test holds the page in docs/ to be current.
 """
@@ -10,8 +10,8 @@ from minidist.engines.keyspace.registry import Command
 
 HEAD = """# Commands of the cache
 
-Generated from the command table by `python -m minidist.engines.keyspace.reference`. Replies, error texts and arity are
-those of Redis 7.2; `since` is the Redis version that introduced a command.
+Generated from the command table. Replies, error texts and arity are those of Redis 7.2; `since` is the Redis version
+that introduced a command.
 """
 
 # Every command of Redis 7.2 by group; CONTAINER|SUBCOMMAND for those that have subcommands.
@@ -94,7 +94,3 @@ def page() -> str:
     parts.append("\n## Not there\n\nCommands of Redis 7.2 that this version lacks; they are answered as unknown.\n\n")
     parts += [f"- {group}: {', '.join(names)}\n" for group, names in missing().items()]
     return "".join(parts)
-
-
-if __name__ == "__main__":
-    print(page(), end="")  # noqa: T201
