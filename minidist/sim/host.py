@@ -40,6 +40,7 @@ class Host:
         self.powered = True
         self.paused = False
         self.waiting: list[Any] = []  # handles that came due while paused
+        self.on_crash: list[Callable[[], object]] = []  # who wants to know: recorders of histories
         self.random = world.streams.of(f"host {name}")
         self.entropy = world.streams.of(f"entropy {name}")
         # Loop time: the world's until a drift is set; then it runs `loop_rate` times as fast from an anchor on.
@@ -105,6 +106,8 @@ class Host:
         self.world.loop.net.host_crashed(self, kind)
         if self.disk is not None:
             self.disk.crash(kind)
+        for listener in self.on_crash:
+            listener()
         self.world.note(self, f"crashed ({kind.value})")
 
     def revive(self) -> None:

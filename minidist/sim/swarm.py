@@ -1,0 +1,120 @@
+"""Random schedules of faults, "swarm" style: each run draws which kinds are on and how strongly.
+
+A run in which every kind of fault happens a little finds less than runs in which some are absent and others heavy. So a
+seed draws a handful of kinds, a number of faults for each, and for each fault its victims, its moment and its length,
+all from the stream of faults: the same seed gives the same schedule.
+"""
+
+import random
+from typing import Any
+
+from minidist.sim.cluster import SimCluster
+from minidist.sim.faults import CLIENTS
+
+Spec = dict[str, Any]
+
+MIN_KINDS = 3
+FAULTS_PER_MINUTE = (3.0, 15.0)
+# Faults begin after the first seconds, in which clients get going, and end before the last tenth.
+QUIET_S = 1.0
+
+
+def draw(cluster: SimCluster, rng: random.Random, duration_s: float) -> list[Spec]:
+    """A schedule for this cluster, in order of time."""
+    makers = {kind: maker for kind, maker in MAKERS.items() if maker(cluster, random.Random(0)) is not None}
+    kinds = sorted(makers)
+    chosen = rng.sample(kinds, rng.randint(min(MIN_KINDS, len(kinds)), len(kinds)))
+    count = max(6, round(rng.uniform(*FAULTS_PER_MINUTE) * duration_s / 60))
+    specs = []
+    for number in range(count):
+        # The first ones go round all kinds, so that a run is never of one kind only.
+        kind = chosen[number] if number < len(chosen) else rng.choice(chosen)
+        spec = makers[kind](cluster, rng)
+        assert spec is not None
+        at_s = rng.uniform(QUIET_S, duration_s * 0.9)
+        length_s = min(rng.uniform(0.2, duration_s / 5), duration_s - at_s)
+        specs.append({"kind": kind, **spec, "at": round(at_s * 1000), "duration": round(length_s * 1000)})
+    return sorted(specs, key=lambda spec: int(spec["at"]))
+
+
+def _node(cluster: SimCluster, rng: random.Random) -> str:
+    return rng.choice([node.name for node in cluster.nodes])
+
+
+def _ours(cluster: SimCluster, rng: random.Random) -> str | None:
+    """A node of a component, not of a user's program."""
+    names = [node.name for node in cluster.nodes if not node.group.is_program]
+    return rng.choice(names) if names else None
+
+
+def _pair(cluster: SimCluster, rng: random.Random) -> Spec:
+    """A node and someone it may talk to: another node, all clients, or everyone."""
+    on = _node(cluster, rng)
+    others = [node.name for node in cluster.nodes if node.name != on]
+    peer = rng.choice([*others, CLIENTS, None])
+    return {"on": on} | ({"peer": peer} if peer else {})
+
+
+def _partition(cluster: SimCluster, rng: random.Random) -> Spec | None:
+    return _pair(cluster, rng) | ({"one_way": True} if rng.random() < 0.3 else {})
+
+
+def _delay(cluster: SimCluster, rng: random.Random) -> Spec | None:
+    ms = rng.choice([5, 50, 300])
+    return _pair(cluster, rng) | {"ms": ms, "jitter_ms": ms / 2}
+
+
+def _bandwidth(cluster: SimCluster, rng: random.Random) -> Spec | None:
+    return _pair(cluster, rng) | {"bytes_per_s": rng.choice([1_000, 20_000])}
+
+
+def _drop(cluster: SimCluster, rng: random.Random) -> Spec | None:
+    return _pair(cluster, rng) | {"probability": rng.choice([0.05, 0.3])}
+
+
+def _kill(cluster: SimCluster, rng: random.Random) -> Spec | None:
+    return {"on": _node(cluster, rng)} | ({"power": True} if rng.random() < 0.5 else {})
+
+
+def _pause(cluster: SimCluster, rng: random.Random) -> Spec | None:
+    return {"on": _node(cluster, rng)}
+
+
+def _clock(cluster: SimCluster, rng: random.Random) -> Spec | None:
+    on = _ours(cluster, rng)
+    change = (
+        {"by": rng.choice([-3_600_000, -500, 500, 3_600_000])}
+        if rng.random() < 0.5
+        else {"rate": rng.choice([0.9, 1.1])}
+    )
+    return None if on is None else {"on": on} | change
+
+
+def _connection(cluster: SimCluster, rng: random.Random) -> Spec | None:
+    on = _ours(cluster, rng)
+    return None if on is None else {"on": on, "probability": rng.choice([0.2, 1.0])}
+
+
+def _reset(cluster: SimCluster, rng: random.Random) -> Spec | None:
+    spec = _connection(cluster, rng)
+    return None if spec is None else spec | {"after_bytes": rng.choice([0, 10, 1000])}
+
+
+def _reply(cluster: SimCluster, rng: random.Random) -> Spec | None:
+    spec = _connection(cluster, rng)
+    return None if spec is None else spec | {"error": "ERR injected", "probability": 0.3}
+
+
+MAKERS = {
+    "partition": _partition,
+    "delay": _delay,
+    "bandwidth": _bandwidth,
+    "drop": _drop,
+    "kill": _kill,
+    "pause": _pause,
+    "clock": _clock,
+    "refuse": _connection,
+    "reset": _reset,
+    "hang": _reset,
+    "reply": _reply,
+}
