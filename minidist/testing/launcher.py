@@ -7,7 +7,10 @@ cluster (the guard watches it, see minidist.cluster.guard).
 """
 
 import json
+import os
+import signal
 import sys
+import threading
 
 from minidist.cluster.control import VerbError, call
 from minidist.cluster.supervisor import LaunchError, UpOptions, launch
@@ -16,12 +19,19 @@ from minidist.cluster.supervisor import LaunchError, UpOptions, launch
 def main(file: str, run_dir: str, timeout_s: float) -> None:
     try:
         launched = launch(UpOptions(file=file, run_dir=run_dir, timeout_s=timeout_s))
+        # From here on there may be threads: this one notices the test run's end whatever the rest waits for.
+        threading.Thread(target=end_with_stdin, daemon=True).start()
         call(launched.run_dir, "attach")
-        message: dict[str, object] = {"run_dir": str(launched.run_dir.path)}
     except (LaunchError, VerbError) as error:
-        message = {"error": str(error), "exit": error.exit_code}
-    print(json.dumps(message), flush=True)  # noqa: T201
-    sys.stdin.read()
+        print(json.dumps({"error": str(error), "exit": error.exit_code}), flush=True)  # noqa: T201
+        return
+    print(json.dumps({"run_dir": str(launched.run_dir.path)}), flush=True)  # noqa: T201
+    signal.pause()
+
+
+def end_with_stdin() -> None:
+    sys.stdin.buffer.read()
+    os._exit(0)
 
 
 if __name__ == "__main__":
