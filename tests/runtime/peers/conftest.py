@@ -1,11 +1,12 @@
 """Clusters of bare peers over loopback sockets, each with its listener, its dialler and its faults."""
 
-import asyncio
 import os
 import random
+import socket
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
+import pytest
 import pytest_asyncio
 
 from minidist.runtime.clock import Clock
@@ -44,7 +45,7 @@ class Member:
         self.peers.on_down.append(lambda peer: self.events.append(f"{peer} down"))
         self.peers.handlers["echo"] = lambda peer, body: [peer, body]
         self.listener: Listener[Link] = Listener(
-            "peer", addresses[name], self.peers.accept, faults=self.faults, log=log
+            "peer", addresses[name], self.peers.accept, faults=self.faults, log=log, reuse_port=True
         )
 
     async def start(self) -> None:
@@ -69,6 +70,7 @@ class Cluster:
     def __init__(self) -> None:
         self.members: dict[str, Member] = {}
         self.addresses: dict[str, Address] = {}
+        self.reserved: dict[str, socket.socket] = {}
 
     async def add(self, name: str, **options: Any) -> Member:
         """A member; one that was there before is replaced at its address."""
@@ -80,14 +82,18 @@ class Cluster:
         return self.members[name]
 
 
-async def free_addresses(names: str) -> dict[str, Address]:
-    """Addresses nobody else takes: all are bound at once, then given up for their nodes."""
-    loop = asyncio.get_running_loop()
-    servers = [await loop.create_server(asyncio.Protocol, "127.0.0.1", 0) for _ in names]
-    ports = [server.sockets[0].getsockname()[1] for server in servers]
-    for server in servers:
-        server.close()
-    return {name: Address("127.0.0.1", port) for name, port in zip(names, ports, strict=True)}
+def reserve() -> socket.socket:
+    """A port that is this test's own: bound, never listening, so that a dial is refused until the node listens."""
+    reserved = socket.socket()
+    reserved.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+    reserved.bind(("127.0.0.1", 0))
+    return reserved
+
+
+@pytest.fixture(scope="session")
+def bare() -> Any:
+    """The parts, for a test that runs many loops of its own."""
+    return Cluster, reserve
 
 
 @pytest_asyncio.fixture
@@ -98,7 +104,8 @@ async def cluster() -> AsyncIterator[Callable[..., Any]]:
     async def make(names: str, start: str | None = None, **options: Any) -> Cluster:
         cluster = Cluster()
         made.append(cluster)
-        cluster.addresses = await free_addresses(names)
+        cluster.reserved = {name: reserve() for name in names}
+        cluster.addresses = {name: Address(*held.getsockname()) for name, held in cluster.reserved.items()}
         for name in names if start is None else start:
             await cluster.add(name, **options)
         return cluster
@@ -107,3 +114,5 @@ async def cluster() -> AsyncIterator[Callable[..., Any]]:
     for each in made:
         for member in each.members.values():
             await member.stop()
+        for held in each.reserved.values():
+            held.close()

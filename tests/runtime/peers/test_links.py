@@ -130,7 +130,7 @@ async def test_a_killed_node_is_missed_and_found_again(cluster: Any, eventually:
     await c["b"].kill()
     await eventually(lambda: c["a"].events == ["b up", "b down"])
     await c.add("b")
-    await eventually(lambda: c["a"].events == ["b up", "b down", "b up"])
+    await eventually(lambda: c["a"].events == ["b up", "b down", "b up"] and c["b"].peers.connected("a"))
     assert await c["b"].peers.request("a", "echo", "back", 5) == ["b", "back"]
     await c["a"].kill()
     await eventually(lambda: not c["b"].peers.connected("a"))
