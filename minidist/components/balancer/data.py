@@ -19,7 +19,7 @@ from typing import Any
 
 from minidist.components.balancer.config import BalancerConfig
 from minidist.components.balancer.downstream import ClientConnection
-from minidist.components.balancer.forwarding import Forwarding
+from minidist.components.balancer.state import Forwarding
 from minidist.components.balancer.upstream import AnswerState, Origin, UpstreamConnection
 from minidist.engines.balancing import POLICIES, UpstreamSet
 from minidist.runtime.endpoint import DialError, Dialler, Listener
@@ -131,14 +131,14 @@ class DataHalf:
             origin.open -= 1
             self.outcome(origin, False, str(error))
             if client.waits_for(origin):
-                client.connect_failed(str(error))
+                client.attempt_failed(str(error))
             return
         if not client.waits_for(origin):
             self.release(connection, self.now_s())
         elif connection.closing:
             if connection.state is not AnswerState.CLOSED and connection not in self.dialler.connections:
                 origin.open -= 1  # it was not admitted, so nobody will forget it
-            client.connect_failed("closed the connection at once")
+            client.attempt_failed("closed the connection at once")
         else:
             client.send(connection)
 

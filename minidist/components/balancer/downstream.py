@@ -17,28 +17,15 @@ Pipelined requests are read while an answer is under way and begun after it; wha
 
 from __future__ import annotations
 
-import asyncio
 from enum import Enum
 from typing import TYPE_CHECKING
 
-from minidist.components.balancer.forwarding import may_send_again
+from minidist.components.balancer.state import may_send_again
+from minidist.components.balancer.upload import Upload
 from minidist.components.balancer.upstream import AnswerState, Origin, UpstreamConnection
 from minidist.runtime.connection import Connection
-from minidist.runtime.relay import RelayBroken, relay, relay_exactly
-from minidist.runtime.relay.flow import BULK_BYTES
-from minidist.wire.http1 import (
-    CHUNKED,
-    BodyReader,
-    HttpError,
-    LengthReader,
-    RequestHead,
-    ResponseHead,
-    body_reader,
-    chunk,
-    error_response,
-    last_chunk,
-    response,
-)
+from minidist.runtime.relay import relay
+from minidist.wire.http1 import HttpError, RequestHead, ResponseHead, error_response, response
 
 if TYPE_CHECKING:
     from minidist.components.balancer.data import DataHalf
@@ -64,9 +51,9 @@ class ClientConnection(Connection):
     """One client."""
 
     __slots__ = (
-        "about_host", "about_lines", "answer_begun", "attempts", "body", "buffer", "bytes_in", "bytes_out", "client_ip",
-        "data", "deadline_s", "drop_after", "extend_s", "head", "keep", "origin", "sent", "started_s", "state",
-        "status", "tried", "upload", "upstream", "was_sent",
+        "about_host", "about_lines", "answer_begun", "attempts", "buffer", "bytes_out", "client_ip", "data",
+        "deadline_s", "drop_after", "extend_s", "head", "keep", "lingered_bytes", "origin", "sent", "started_s",
+        "state", "status", "tried", "upload", "upstream", "was_sent",
     )  # fmt: skip
 
     def __init__(self, listener: Listener[ClientConnection], data: DataHalf) -> None:
@@ -75,10 +62,9 @@ class ClientConnection(Connection):
         self.state = ClientState.IDLE
         self.buffer = b""
         self.head: RequestHead | None = None
-        self.body: BodyReader | None = None  #: of the request; None when all of it was read
+        self.upload: Upload | None = None  #: the body of the request; None when all of it was read
         self.origin: Origin | None = None
         self.upstream: UpstreamConnection | None = None
-        self.upload: asyncio.Future[int] | None = None  #: the relay of a long request body
         self.attempts = 0
         self.tried: list[Origin] = []
         self.sent: bytes | None = None  #: the request as far as it was written, while it is short enough to be repeated
@@ -89,7 +75,7 @@ class ClientConnection(Connection):
         self.started_s = 0.0
         self.deadline_s = 0.0
         self.extend_s = 0.0
-        self.bytes_in = 0
+        self.lingered_bytes = 0
         self.bytes_out = 0
         self.status = 0
         self.client_ip = b""
@@ -111,11 +97,11 @@ class ClientConnection(Connection):
         state = self.state
         if state is ClientState.IDLE and not self.write_paused:
             self._read_head(self.buffer + data if self.buffer else data)
-        elif state is ClientState.EXCHANGE and self.body is not None:
+        elif state is ClientState.EXCHANGE and self.upload is not None:
             self._send_body(data)
         elif state is ClientState.LINGERING:
-            self.bytes_in += len(data)
-            if self.bytes_in > LINGER_BYTES:
+            self.lingered_bytes += len(data)
+            if self.lingered_bytes > LINGER_BYTES:
                 self.abort("kept sending after the last answer")
         else:
             self.buffer += data
@@ -136,31 +122,28 @@ class ClientConnection(Connection):
             return
         head, end = parsed
         self.buffer = data[end:]
-        self.head = head
         self._begin(head)
 
     def _begin(self, head: RequestHead) -> None:
         data = self.data
+        self.head = head
         data.requests += 1
         self.started_s = data.now_s()
         self.attempts = 0
         self.sent = None
         self.was_sent = False
         self.answer_begun = False
-        self.bytes_in = self.bytes_out = 0
-        self.upload = None
+        self.bytes_out = 0
         self.keep = head.persistent and not self.drop_after
-        self.body = None if head.length == 0 else self._body_reader(head.length)
-        if head.method in REFUSED_METHODS:
-            self._refuse(405, "method is not served here")
-        elif data.max_body_bytes and head.length > data.max_body_bytes:
-            self._refuse(413, f"body is larger than {data.max_body_bytes} bytes")
-        else:
-            self._become(ClientState.WAITING)
-            self._try(data.upstreams.pick())
-
-    def _body_reader(self, length: int) -> BodyReader:
-        return body_reader(length, self.data.limits) if length == CHUNKED else LengthReader(length)
+        try:
+            if head.method in REFUSED_METHODS:
+                raise HttpError(405, "method is not served here")
+            self.upload = Upload(head.length, data.limits, data.max_body_bytes) if head.length else None
+        except HttpError as error:
+            self._refuse(error.status, error.text)
+            return
+        self._become(ClientState.WAITING)
+        self._try(data.upstreams.pick())
 
     # --- choosing an upstream ---------------------------------------------------------------------------------------
 
@@ -189,16 +172,12 @@ class ClientConnection(Connection):
     def waits_for(self, origin: Origin) -> bool:
         return self.state is ClientState.WAITING and self.origin is origin
 
-    def connect_failed(self, why: str) -> None:
-        """The upstream could not be reached: nothing was sent, so any request may go elsewhere."""
-        self._attempt_failed(why)
-
     def _release_origin(self) -> None:
         assert self.origin is not None
         self.origin.active -= 1
         self.origin = None
 
-    def _attempt_failed(self, why: str) -> None:
+    def attempt_failed(self, why: str) -> None:
         """An attempt is over without an answer: another one, or the error."""
         head, origin = self.head, self.origin
         assert head is not None
@@ -221,7 +200,7 @@ class ClientConnection(Connection):
         self.upstream = connection
         self.was_sent = True
         connection.begin(self)
-        if self.body is None:
+        if self.upload is None:
             self._become(ClientState.EXCHANGE, self.data.response_timeout_s)
             if self.sent is None:
                 self.sent = self._request_head()
@@ -253,59 +232,37 @@ class ClientConnection(Connection):
 
     def _send_body(self, data: bytes, before: bytes = b"") -> None:
         """Pass on what arrived of the request body, after `before`; what is left belongs to the next request."""
-        body, upstream, head = self.body, self.upstream, self.head
-        assert body is not None
+        upload, upstream = self.upload, self.upstream
+        assert upload is not None
         assert upstream is not None
-        assert head is not None
         try:
-            payload, end = body.feed(data)
+            wire, end = upload.take(data)
         except HttpError as error:
             self.data.count("bad_requests")
             self._give_up(error.status, error.text)
             return
-        self.bytes_in += len(payload)
-        limit = self.data.max_body_bytes
-        if limit and self.bytes_in > limit:
-            self._give_up(413, f"body is larger than {limit} bytes")
-            return
-        if head.length == CHUNKED:
-            payload = chunk(payload)
-            if body.done:
-                payload += last_chunk(body.trailers)
-        wire = before + payload
+        wire = before + wire
         if wire:
             upstream.transport.write(wire)
         if self.sent is not None:
             self.sent = self.sent + wire if len(self.sent) + len(wire) <= self.data.retry_bytes else None
-        if body.done:
+        if upload.done:
             self.buffer = data[end:]
             self._request_complete()
-        elif isinstance(body, LengthReader) and body.remaining >= BULK_BYTES:
-            self._hand_over(body)
+        elif upload.is_bulk:
+            self.sent = None
+            upload.hand_over(self, upstream, self._request_complete)
 
     def _request_complete(self) -> None:
-        self.body = None
+        self.upload = None
         if not self.answer_begun:
             self._become(ClientState.EXCHANGE, self.data.response_timeout_s)
-
-    def _hand_over(self, body: LengthReader) -> None:
-        """Let the relay move a long request body."""
-        upstream = self.upstream
-        assert upstream is not None
-        self.sent = None
-
-        def ended(error: RelayBroken | None) -> None:
-            if self.upstream is upstream and error is None and self.body is body:
-                self._request_complete()
-
-        self.upload = relay_exactly(self, upstream, body.remaining, on_end=ended)
 
     def _drop_upstream(self, reason: str) -> None:
         """Give up the exchange from our side; the upstream connection cannot be used again."""
         upstream, self.upstream = self.upstream, None
         if self.upload is not None:
-            self.upload.cancel()
-            self.upload = None
+            self.upload.stop()
         if upstream is not None:
             upstream.cancel(reason)
         if self.origin is not None:
@@ -325,7 +282,7 @@ class ClientConnection(Connection):
         assert origin is not None
         self.answer_begun = True
         self.status = head.status
-        if self.body is not None or ends_with_connection or self.drop_after:
+        if self.upload is not None or ends_with_connection or self.drop_after:
             # An answer before the end of the request: who knows whether the rest will still come.
             self.keep = False
         self.extend_s = self.data.stream_timeout_s
@@ -341,9 +298,9 @@ class ClientConnection(Connection):
         upstream = self.upstream
         assert upstream is not None
         self.upstream = None
-        whole = self.body is None
-        if self.upload is not None and not whole:
-            self.upload.cancel()
+        whole = self.upload is None
+        if self.upload is not None:
+            self.upload.stop()
         now_s = self.data.done(self)
         self._release_origin()
         upstream.finish()
@@ -421,13 +378,12 @@ class ClientConnection(Connection):
             self.data.outcome(origin, False, why)
         self.upstream = None
         if self.upload is not None:
-            self.upload.cancel()
-            self.upload = None
+            self.upload.stop()
         upstream.cancel(why)
         if self.answer_begun:
             self._cut_short("truncated")
         else:
-            self._attempt_failed(why)
+            self.attempt_failed(why)
 
     def _cut_short(self, why: str) -> None:
         """The client must see that its answer is not whole: a reset, since closing may look like the end of a body."""
@@ -456,7 +412,7 @@ class ClientConnection(Connection):
             self.abort("silent for too long")
         elif self.answer_begun:
             self._cut_short("stalled")
-        elif self.body is not None:
+        elif self.upload is not None:
             self._give_up(408, "the body took too long")
         else:
             assert self.origin is not None
@@ -471,14 +427,14 @@ class ClientConnection(Connection):
         assert head is not None
         self.data.count_error(status)
         self.status = status
-        self.keep = self.keep and self.body is None
+        self.keep = self.keep and self.upload is None
         headers = [("Content-Type", "text/plain; charset=utf-8")]
         if self.keep and not head.minor:
             headers.append(("Connection", "keep-alive"))
         body = f"{text}\n".encode()
         message = response(status, headers, body, close=not self.keep)
         self.write_answer(message[: len(message) - len(body)] if head.method == b"HEAD" else message)
-        self._next(self.body is None, self.data.done(self))
+        self._next(self.upload is None, self.data.done(self))
 
     def _refuse(self, status: int, text: str) -> None:
         """Answer what cannot be read any further, and end."""
@@ -492,7 +448,6 @@ class ClientConnection(Connection):
     def _linger(self) -> None:
         self._become(ClientState.LINGERING, LINGER_S)
         self.buffer = b""
-        self.bytes_in = 0
         if self.transport.can_write_eof():
             self.transport.write_eof()
             self.transport.resume_reading()

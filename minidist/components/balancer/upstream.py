@@ -16,7 +16,7 @@ from __future__ import annotations
 from enum import Enum
 from typing import TYPE_CHECKING
 
-from minidist.components.balancer.forwarding import chunked_out, ends_with_connection
+from minidist.components.balancer.state import chunked_out, ends_with_connection
 from minidist.engines.balancing import Upstream
 from minidist.runtime.config import Address
 from minidist.runtime.connection import Connection

@@ -331,6 +331,30 @@ async def test_an_upstream_that_switches_unasked_is_broken(world: World) -> None
     assert (await client.ask(get())).status == 502
 
 
+async def test_after_a_long_body_both_connections_go_on(world: World) -> None:
+    """The relay gives them back: the next request uses them."""
+    long = 5 * 1024 * 1024
+
+    async def serve(turn: Turn) -> None:
+        if turn.seen.target == "/long":
+            await turn.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % long + bytes(long))
+        else:
+            await turn.write(OK)
+
+    upstream = await world.upstream(serve)
+    node = await world.balancer(upstream)
+    client = await world.client(node)
+    for _ in range(3):
+        await client.send(b"GET /long HTTP/1.1\r\nHost: x\r\n\r\nPOST /up HTTP/1.1\r\nHost: x\r\n")
+        assert len((await client.answer()).body) == long
+        await client.send(b"Content-Length: %d\r\n\r\n" % long + bytes(long) + b"GET /next HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert (await client.answer("POST")).body == b"ok"
+        assert (await client.answer()).body == b"ok"
+    assert upstream.connections == 1
+    assert len(upstream.requests[1].body) == long
+    assert node.data.bytes_out > 3 * long
+
+
 async def test_h11_would_notice_a_cut_answer(world: World) -> None:
     """The judge itself: a connection that ends inside a body raises."""
     client = Client(asyncio.StreamReader(), None)  # type: ignore[arg-type]
