@@ -16,7 +16,7 @@ Panic: when the share of usable upstreams (of those not draining) falls below `p
 of them take requests. It is off by default (0), it is an event when it begins and ends, and it shows in every answer.
 
 Times are loop time in milliseconds, given by the caller. Each input returns the changes it caused; the caller tells
-them to the operator and sends what `take_snapshot()` gives to the data halves. When `next_ms()` has come, call `tick()`.
+them to the operator and sends what `take_snapshot()` gives to the data halves. At `next_ms()`, call `tick()`.
 """
 
 from __future__ import annotations
