@@ -220,3 +220,12 @@ def _checked(frame: Any) -> Frame:
 def type_name(wanted: type) -> str:
     """How the reference page and error messages name a field's type."""
     return {COUNT: "count", TEXT: "text", BYTES: "bytes", MAP: "map", BODY: "any"}[wanted]
+
+
+def reference() -> str:
+    """The table of kinds as Markdown, for docs/peers.md."""
+    rows = ["| kind | name | fields | meaning |", "|---|---|---|---|"]
+    for kind, shape in SHAPES.items():
+        fields = ", ".join(f"{name} ({type_name(wanted)})" for name, wanted in shape.fields)
+        rows.append(f"| {int(kind)} | {kind.name} | {fields} | {shape.meaning} |")
+    return "\n".join(rows) + "\n"

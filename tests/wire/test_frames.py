@@ -1,6 +1,7 @@
 """Peer frames: round trips, every split point, limits before allocation, and a decoder that garbage cannot surprise."""
 
 import tracemalloc
+from pathlib import Path
 from typing import Any
 
 import msgpack
@@ -23,6 +24,7 @@ from minidist.wire.frames import (
     FrameTooLarge,
     Kind,
     MalformedFrame,
+    reference,
 )
 
 scalars = (
@@ -208,3 +210,9 @@ def test_every_kind_has_a_shape_and_bodies_come_last() -> None:
     assert set(SHAPES) == set(Kind)
     for shape in SHAPES.values():
         assert all(wanted is not BODY for _, wanted in shape.fields[:-1])
+
+
+def test_the_reference_page_has_the_table() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "peers.md").read_text()
+    table = page.split("tests/wire/test_frames.py -->\n")[1].split("<!-- end of frames -->")[0]
+    assert table == reference(), "put minidist.wire.frames.reference() between the markers of docs/peers.md"
