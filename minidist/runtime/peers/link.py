@@ -11,7 +11,8 @@ last one, and what is sent outside of that waits for the end of the loop's turn.
 
 Unlike other connections a link goes on reading while its own writes are held up: two nodes that wait for each other to
 read would never get out of it. What the peer does not take is bounded by `max_buffered_bytes`, beyond which the link is
-dropped. A peer from which nothing was heard for so many ticks, though it was pinged, is taken for dead.
+dropped. A peer from which nothing was heard for so many ticks, though it was pinged, and which did not take any of what
+waits for it either, is taken for dead.
 """
 
 import asyncio
@@ -64,7 +65,9 @@ class Link(Connection):
         "_out",
         "_out_bytes",
         "_silent_ticks",
+        "_taken",
         "_timer",
+        "_written",
         "answers",
         "dials",
         "down",
@@ -106,6 +109,8 @@ class Link(Connection):
         self._corked = False
         self._flush_due = False
         self._silent_ticks = 0
+        self._written = 0  # bytes given to the transport …
+        self._taken = 0  # … and how many of them had left it at the last tick
         self._draining = False
         self._timer: asyncio.TimerHandle | None = None
         self._by_kind: dict[int, Callable[[Frame], None]] = {}
@@ -117,8 +122,9 @@ class Link(Connection):
     # --- life -------------------------------------------------------------------------------------------------------
 
     def opened(self) -> None:
-        if not self.peers.greets(self):
-            self._refuse(Refusal("busy", "too many strangers are being greeted"))
+        objection = self.peers.greets(self)
+        if objection is not None:
+            self._refuse(objection)
             return
         self._handshake = Handshake(
             self.peers.me,
@@ -335,6 +341,7 @@ class Link(Connection):
             data = b"".join(self._out)
             self._out.clear()
             self._out_bytes = 0
+            self._written += len(data)
             self.transport.write(data)
 
     def pause_writing(self) -> None:
@@ -349,8 +356,10 @@ class Link(Connection):
 
     def tick(self) -> None:
         """Called at every heartbeat interval: who was not heard is pinged, who stays silent is dropped."""
-        if self.heard:
+        taken = self._written - self.transport.get_write_buffer_size()
+        if self.heard or (self.write_paused and taken > self._taken):
             self.heard = False
+            self._taken = taken
             self._silent_ticks = 0
             return
         self._silent_ticks += 1

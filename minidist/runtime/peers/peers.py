@@ -256,11 +256,15 @@ class Peers:
 
     # --- what links tell --------------------------------------------------------------------------------------------
 
-    def greets(self, link: Link) -> bool:
-        """A new connection; False when too many strangers are being greeted."""
+    def greets(self, link: Link) -> Refusal | None:
+        """A new connection; why it is not even greeted, if so."""
         strangers = sum(each.state is LinkState.GREETING and not each.dials for each in self._all)
         self._all[link] = None
-        return not self._closed and (bool(link.dials) or strangers < self.limits.max_greeting)
+        if self._closed:
+            return Refusal("stopping", f"{self.name!r} is stopping")
+        if not link.dials and strangers >= self.limits.max_greeting:
+            return Refusal("busy", "too many strangers are being greeted")
+        return None
 
     def objection(self, identity: Identity) -> Refusal | None:
         """Why a proven dialler is not let in, if so."""
@@ -300,6 +304,8 @@ class Peers:
         del self.links[peer]
         self.counters.links_down += 1
         self._troubles[peer] = link.down_reason
+        if self._closed:
+            return  # nobody here is to react any more
         self.log.info("peer down", peer=peer, reason=link.down_reason)
         for callback in self.on_down:
             callback(peer)

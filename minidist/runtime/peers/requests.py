@@ -133,7 +133,7 @@ class Answers:
             report_bug(error, f"handler of {method!r} failed")
             return
         if asyncio.iscoroutine(result):
-            peers.start_task(result)
+            peers.start_task(_to_its_end(method, result))
 
     def _later(self, number: int, method: str, timeout_ms: int, result: Awaitable[Body]) -> None:
         if self._waiting >= self._limit:
@@ -174,6 +174,16 @@ class Answers:
         else:
             self._link.post(Kind.ERROR, number, "internal", "the handler failed")
             report_bug(error, f"handler of {method!r} failed")
+
+
+async def _to_its_end(method: str, work: Awaitable[Body]) -> None:
+    """The coroutine of a one-way message: nobody asks how it ended."""
+    try:
+        await work
+    except RequestFailed:
+        return
+    except Exception as error:
+        report_bug(error, f"handler of {method!r} failed")
 
 
 class _DeadlinePassed(Exception):

@@ -227,6 +227,24 @@ async def test_a_refusal_with_strange_text_is_logged_as_one_line(
     assert line == "first?ERROR fake?[2J"
 
 
+async def test_a_member_that_only_takes_what_waits_for_it_is_alive(node: Any, knock: Any, eventually: Any) -> None:
+    stranger = await knock()
+    await stranger.greet()
+    stranger.say((Kind.PING, 1))
+    assert await stranger.hear() == [Kind.PONG, 1]
+    size = 16 * 1024**2 - 100
+    node.peers.send("b", "bulk", bytes(size))
+    loop = asyncio.get_running_loop()
+    started, taken = loop.time(), 0
+    while taken < size:  # slowly, and without a word, for longer than silence is tolerated
+        taken += len(await stranger.reader.readexactly(100_000 if size - taken > 100_000 else size - taken))
+        if loop.time() - started < 1.0:
+            await asyncio.sleep(0.005)
+    assert loop.time() - started > node.peers.limits.silence_limit_s
+    assert node.events == ["b up"]
+    await eventually(lambda: node.events == ["b up", "b down"])  # but taking nothing and saying nothing is not
+
+
 @given(pieces=st.lists(st.binary(min_size=1, max_size=50), min_size=1, max_size=4), proven=st.booleans())
 @settings(max_examples=60, deadline=None)
 def test_no_bytes_make_it_raise(bare: Any, pieces: list[bytes], proven: bool) -> None:

@@ -217,6 +217,25 @@ async def test_handlers_may_answer_later(cluster: Any, eventually: Eventually) -
     assert await c["a"].peers.request("b", "ask-back", "ping-pong", 5) == ["b", "ping-pong"]
 
 
+async def test_a_coroutine_may_handle_a_message_and_may_fail(cluster: Any, eventually: Eventually) -> None:
+    c = await linked(cluster, eventually)
+    bugs: list[Any] = []
+    asyncio.get_running_loop().set_exception_handler(lambda loop, context: bugs.append(context["exception"]))
+    heard = []
+
+    async def tell(peer: str, body: Any) -> None:
+        heard.append(body)
+        if body == 0:
+            raise RequestFailed.answer("no", "nobody will know")
+        raise ZeroDivisionError
+
+    c["b"].peers.handlers["tell"] = tell
+    c["a"].peers.send("b", "tell", 0)
+    c["a"].peers.send("b", "tell", 1)
+    await eventually(lambda: len(bugs) == 1)
+    assert heard == [0, 1]
+
+
 async def test_errors_of_a_handler_reach_the_asker(cluster: Any, eventually: Eventually) -> None:
     c = await linked(cluster, eventually)
     bugs: list[Any] = []
