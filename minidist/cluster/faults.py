@@ -144,6 +144,14 @@ class Faults:
     def ids(self) -> list[str]:
         return list(self._faults)
 
+    def hide(self, node: Node) -> bool:
+        """Whether a fault stands between the node and everyone, the launcher's probes included."""
+        return any(
+            fault.active and fault.kind not in (*BY_SIGNAL, "disk", "clock", "delay") and not fault.peer
+            for fault in self._faults.values()
+            if node in self._cluster.find(fault.on)
+        )
+
     def of(self, node: Node) -> list[str]:
         """The ids of the faults that concern a node, for `ps` and `status` of a user's program."""
         return [fault.id for fault in self._faults.values() if node in self._cluster.find([*fault.on])]

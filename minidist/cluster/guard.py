@@ -35,13 +35,16 @@ class Guard:
     """The supervisor's view. `lifeline` must stay open and must reach no other process; closing it ends everything."""
 
     pid: int
+    mark: str
     lifeline: int
     announcements: int
 
     def finish(self) -> None:
-        """Let the guard kill what is left, and wait until it is gone."""
+        """Let the guard kill what is left, and wait until it is gone. If it was killed itself, do its last step."""
         os.close(self.lifeline)
-        os.waitpid(self.pid, 0)
+        _, status = os.waitpid(self.pid, 0)
+        if status:
+            _kill_marked(self.mark)
 
 
 def start(launcher_pipe: int, mark: str) -> Guard:
@@ -67,7 +70,7 @@ def start(launcher_pipe: int, mark: str) -> Guard:
             os._exit(1)
     for descriptor in (read_lifeline, read_announcements, launcher_pipe):
         os.close(descriptor)
-    return Guard(pid, lifeline, announcements)
+    return Guard(pid, mark, lifeline, announcements)
 
 
 def _watch(lifeline: int, launcher_pipe: int, announcements: int, supervisor_pid: int, mark: str) -> NoReturn:

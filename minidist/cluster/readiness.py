@@ -31,8 +31,10 @@ async def until_ready(probe: Callable[[], Awaitable[None]], waiting: Callable[[s
     while True:
         try:
             await asyncio.wait_for(probe(), PROBE_TIMEOUT_S)
-        except (NotReady, OSError, TimeoutError, asyncio.IncompleteReadError) as missing:
-            waiting(str(missing) or type(missing).__name__)
+        except TimeoutError:
+            waiting(f"no answer within {PROBE_TIMEOUT_S:g} s")
+        except (NotReady, OSError) as missing:
+            waiting(str(missing))
         else:
             return
         await asyncio.sleep(pause_s)

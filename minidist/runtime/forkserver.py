@@ -238,7 +238,8 @@ class _Server:
             os.setpgid(pid, pid)
 
     def _announce(self, sign: str, pid: int) -> None:
-        os.write(self._announcements, f"{sign} {pid}\n".encode())
+        with contextlib.suppress(BrokenPipeError):  # nobody listens any more: the client's business, it will see
+            os.write(self._announcements, f"{sign} {pid}\n".encode())
 
     def _reap(self) -> None:
         for pid in list(self._children):

@@ -16,7 +16,10 @@ import asyncio, os, signal, sys
 async def main(env):
     name = env.get("MINIDIST_NODE", "?")
     async def serve(reader, writer):
-        head = await reader.readuntil(b"\\r\\n\\r\\n")
+        try:
+            head = await reader.readuntil(b"\\r\\n\\r\\n")
+        except asyncio.IncompleteReadError:  # somebody only looked whether we accept
+            return writer.close()
         if b" /slow" in head:
             print("slow request", flush=True)
             await asyncio.sleep(0.3)

@@ -8,26 +8,27 @@ from minidist.cluster.control import VerbError, call
 from minidist.cluster.rundir import RunDir
 from minidist.cluster.verbs.common import OK, Parser, add_timeout, chosen, say, seconds
 
-GRACE_S = 10.0  # how much longer than its time-out a `down` may take before the supervisor counts as hung
-
 
 def down_verb(argv: list[str]) -> int:
     parser = Parser("down")
     add_timeout(parser, "5s", "how long nodes may take before they are killed")
+    parser.add_argument(
+        "--grace", type=seconds, default=10.0, metavar="DURATION", help="a supervisor silent for longer is killed (10s)"
+    )
     parser.add_argument("--clean", action="store_true", help="remove the run directory too: data, logs, events")
     options = parser.parse_args(argv)
     run_dir = chosen(options, even_if_down=options.clean)
     if run_dir.in_use():
-        _go_down(run_dir, options.timeout)
+        _go_down(run_dir, options.timeout, options.grace)
     if options.clean:
         shutil.rmtree(run_dir.path)
     return OK
 
 
-def _go_down(run_dir: RunDir, timeout_s: float) -> None:
+def _go_down(run_dir: RunDir, timeout_s: float, grace_s: float) -> None:
     """Ask the supervisor; one that does not answer is killed, and the guard does the rest."""
     try:
-        call(run_dir, "down", silence_s=timeout_s + GRACE_S, timeout_s=timeout_s)
+        call(run_dir, "down", silence_s=timeout_s + grace_s, timeout_s=timeout_s)
     except VerbError:
         pid = run_dir.supervisor_pid()
         if pid is not None and run_dir.in_use():
