@@ -1,0 +1,94 @@
+"""Values of a history: JSON as it was read, one normal form for comparing, short text for people.
+
+Bytes are strings in a history when they are UTF-8 and `{"b64":"…"}` when they are not, so one sequence of bytes has one
+value here: a `str` or else `bytes`. Python calls `1`, `1.0` and `true` equal; a checker must not take the answer `true`
+for the number that was written, so values are compared by what `canonical` makes of them.
+"""
+
+import base64
+import binascii
+import json
+from collections.abc import Hashable
+from typing import Any
+
+#: What a key may be. Numbers are kept as numbers: `1` and `"1"` are two keys.
+Key = str | bytes | int
+#: Characters of a value shown in a sentence; lists are cut in the middle, since their ends say most.
+MAX_TEXT = 60
+_B64 = "b64"
+
+
+def from_json(value: Any) -> Any:
+    """A value as it was read from JSON, with `{"b64": …}` decoded at any depth. Raises ValueError."""
+    if isinstance(value, list):
+        return [from_json(each) for each in value]
+    if isinstance(value, dict):
+        if len(value) == 1 and isinstance(value.get(_B64), str):
+            return from_bytes(_decoded(value[_B64]))
+        return {name: from_json(each) for name, each in value.items()}
+    return value
+
+
+def from_bytes(value: bytes) -> str | bytes:
+    """What a client library returned: text when it is UTF-8, else the bytes themselves."""
+    try:
+        return value.decode()
+    except UnicodeDecodeError:
+        return value
+
+
+def to_json(value: Any) -> Any:
+    """The reverse of `from_json`."""
+    if isinstance(value, bytes):
+        text = from_bytes(value)
+        return text if isinstance(text, str) else {_B64: base64.b64encode(value).decode()}
+    if isinstance(value, list | tuple):
+        return [to_json(each) for each in value]
+    if isinstance(value, dict):
+        return {name: to_json(each) for name, each in value.items()}
+    return value
+
+
+def canonical(value: Any) -> Hashable:
+    """Equal for two values exactly when they are the same JSON value."""
+    kind = type(value)
+    if kind is int or kind is str or value is None or kind is bytes:
+        return value  # type: ignore[no-any-return]
+    if kind is float and value.is_integer():
+        return int(value)
+    if kind is list or kind is tuple:
+        return ("list", *(canonical(each) for each in value))
+    if kind is dict:
+        return ("object", *sorted((name, canonical(each)) for name, each in value.items()))
+    return (kind.__name__, value)
+
+
+def show(value: Any, limit: int = MAX_TEXT) -> str:
+    """The value for a sentence: JSON, cut to about `limit` characters."""
+    if isinstance(value, list | tuple) and len(value) > 1:
+        return _show_list([show(each, limit) for each in value], limit)
+    text = json.dumps(to_json(value), ensure_ascii=False, separators=(",", ":"))
+    return text if len(text) <= limit else f"{text[: limit - 1]}…"
+
+
+def _show_list(items: list[str], limit: int) -> str:
+    whole = f"[{', '.join(items)}]"
+    if len(whole) <= limit:
+        return whole
+    front: list[str] = []
+    back: list[str] = []
+    room = limit - len(f"[… {len(items)} in all …]")
+    while items and room >= len(items[0]) + len(items[-1]) + 4:
+        room -= len(items[0]) + len(items[-1]) + 4
+        front.append(items[0])
+        back.insert(0, items[-1])
+        items = items[1:-1]
+    left = len(items)
+    return f"[{', '.join([*front, f'… {left} more …', *back])}]"
+
+
+def _decoded(text: str) -> bytes:
+    try:
+        return base64.b64decode(text, validate=True)
+    except binascii.Error as error:
+        raise ValueError(f"{text!r} is not base64") from error

@@ -1,0 +1,54 @@
+"""Operations in sentences: who did what, and when, counted from the first line of the history."""
+
+from dataclasses import dataclass
+
+from minidist.engines.checking.operation import Operation, describe, seconds
+from minidist.engines.checking.values import show
+
+
+@dataclass(frozen=True, slots=True)
+class Words:
+    """Sentences about one history; `origin_ns` is the time of its first line."""
+
+    origin_ns: int = 0
+
+    def at(self, time_ns: int | None) -> str:
+        """`0.001200 s`."""
+        return "never" if time_ns is None else seconds(time_ns - self.origin_ns)
+
+    def span(self, operation: Operation) -> str:
+        """`0.001200 s to 0.001950 s`."""
+        return f"{self.at(operation.began_ns)} to {self.end(operation)}"
+
+    def end(self, operation: Operation) -> str:
+        return "?" if operation.ended_ns is None else self.at(operation.ended_ns)
+
+    def read(self, operation: Operation) -> str:
+        """`process 3 read 1 at 0.001950 s`."""
+        return f"{self.who(operation)} read {show(operation.result)} at {self.end(operation)}"
+
+    def who(self, operation: Operation) -> str:
+        """`process 3`, with the node when the history names it."""
+        on = f" (on {operation.node})" if operation.node else ""
+        return f"process {operation.process}{on}"
+
+    def of(self, operation: Operation) -> str:
+        """`process 3's write 2`."""
+        return f"{self.who(operation)}'s {describe(operation)}"
+
+    def ended_before(self, first: Operation, second: Operation) -> str:
+        """`process 1's write 2 had ended (0.002 s) before process 3's read → 1 began (0.003 s)`."""
+        return (
+            f"{self.of(first)} had ended ({self.end(first)}) before {self.of(second)} began "
+            f"({self.at(second.began_ns)})"
+        )
+
+
+def joined(texts: list[str], last: str = "and") -> str:
+    """`a, b and c`."""
+    return texts[0] if len(texts) == 1 else f"{', '.join(texts[:-1])} {last} {texts[-1]}"
+
+
+def count(number: int, noun: str) -> str:
+    """`1 addition`, `2 additions`."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
