@@ -20,6 +20,7 @@ Command = tuple[bytes, ...]
 CRLF = b"\r\n"
 STAR, DOLLAR, MINUS = b"*$-"
 BACKSLASH, DOUBLE_QUOTE, SINGLE_QUOTE = b"\\\"'"
+ZERO_DIGIT = ord("0")
 WHITE_SPACE = b" \t\r\n\v\f\0"
 ESCAPES = {ord("n"): 10, ord("r"): 13, ord("t"): 9, ord("b"): 8, ord("a"): 7}
 
@@ -171,6 +172,8 @@ class PlainParser:
 
 def strict_integer(text: bytes) -> int | None:
     """A decimal integer as Redis reads it (`string2ll`): no plus sign, no leading zeros, no blanks; 64 bits."""
+    if text.isdigit() and len(text) < 19 and (text[0] != ZERO_DIGIT or len(text) == 1):
+        return int(text)
     if len(text) > 20 or not text.removeprefix(b"-").isdigit():
         return None
     value = int(text)

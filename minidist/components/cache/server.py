@@ -75,13 +75,18 @@ class RespConnection(Connection):
         if self.left is not None or len(commands) > COMMANDS_PER_TURN:
             self._keep(commands, violation)
             return
-        service = node.service
-        replies = service.run(session, commands, node.clock.now_ms())
-        self.transport.write(b"".join(replies))
-        if service.outbox or session.gated or violation is not None or len(replies) < len(commands):
-            self._keep(commands[len(replies) :], violation)
+        service, now_ms = node.service, node.clock.now_ms()
+        if len(commands) == 1 and (reply := service.run_directly(session, commands[0], now_ms)) is not None:
+            self.transport.write(reply)
+            done = 1
+        else:
+            replies = service.run(session, commands, now_ms)
+            self.transport.write(b"".join(replies))
+            done = len(replies)
+        if service.outbox or session.gated or violation is not None or done < len(commands):
+            self._keep(commands[done:], violation)
         if started_s:
-            node.timed(now_s() - started_s, len(replies))
+            node.timed(now_s() - started_s, done)
 
     # --- what does not go straight through --------------------------------------------------------------------------
 

@@ -117,7 +117,11 @@ class Database:
         if entry is None:
             entry = self._insert(slot, key, value, now_ms)
         else:
-            self.keyspace.used_bytes += value_bytes(value) - value_bytes(entry.value)
+            before = entry.value
+            if value.__class__ is bytes and before.__class__ is bytes:
+                self.keyspace.used_bytes += len(value) - len(before)
+            else:
+                self.keyspace.used_bytes += value_bytes(value) - value_bytes(before)
             entry.value = value
             entry.touched_ms = now_ms
         if expires_ms != entry.expires_ms:

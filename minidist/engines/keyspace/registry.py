@@ -94,6 +94,12 @@ class Command:
         return self.complexity == CONTAINER
 
     @property
+    def is_direct(self) -> bool:
+        """Its function may be called without asking anything about the session, and always replies at once."""
+        of_data = self.group in DATA_GROUPS or self.name in ALSO_DIRECT
+        return of_data and not self.is_container and "blocking" not in self.flags
+
+    @property
     def categories(self) -> list[str]:
         """The ACL categories, as Redis derives them from flags and group."""
         found = ["@" + flag for flag in ("write", "admin", "pubsub", "blocking") if flag in self.flags]
@@ -182,7 +188,7 @@ class CommandTable:
         self.commands[first] = command
         for spelling in (first.encode(), first.lower().encode()):
             self.by_bytes[spelling] = command
-            if (command.group in DATA_GROUPS or first in ALSO_DIRECT) and not command.is_container:
+            if command.is_direct:
                 self.direct[spelling] = command
 
     def include(self, other: "CommandTable") -> None:

@@ -112,10 +112,37 @@ class Service:
 
     # --- running commands -------------------------------------------------------------------------------------------
 
+    def run_directly(self, session: Session, args: Arguments, now_ms: int) -> bytes | None:
+        """The reply of a command that nothing special stands around; None, without any effect: give it to `run`.
+
+        The same as `run` with one command, which is what most reads bring, at two thirds of its cost.
+        """
+        command = self.table.direct.get(args[0])
+        keyspace = self.keyspace
+        if (
+            command is None
+            or session.gated
+            or (len(args) != command.usual and not command.least <= len(args) <= command.most)
+            or keyspace.used_bytes > keyspace.limit_bytes
+            or self.paused_until_ms
+        ):
+            return None
+        if now_ms == self._now_ms:
+            now_ms = self._now_ms  # entries keep this integer: share one per millisecond
+        else:
+            self._now_ms = now_ms
+        session.last_ms = now_ms
+        session.last_command = command
+        command.calls += 1
+        try:
+            return command.run(session, args, now_ms)
+        except CommandError as problem:
+            return self._failed(session, args, problem)
+
     def run(self, session: Session, commands: Sequence[Arguments], now_ms: int) -> list[bytes]:
         """Run commands in order; their replies. Fewer replies than commands: the rest was not run, see above."""
         if now_ms == self._now_ms:
-            now_ms = self._now_ms  # entries keep this integer: share one per millisecond
+            now_ms = self._now_ms
         else:
             self._now_ms = now_ms
         if self.paused_until_ms:

@@ -4,6 +4,7 @@ All others go through `Database`, whose methods say what a command means to do: 
 to change it, `put` to store a new one. Values that are not plain bytes (texts.py) are left to slower branches.
 """
 
+import re
 from binascii import crc_hqx
 
 from minidist.engines.keyspace.arguments import expiry_ms, integer, option
@@ -22,6 +23,8 @@ TABLE = CommandTable()
 command = TABLE.command
 
 USUAL_BULKS = len(BULK_HEADERS)
+USUAL_UNITS_MS = {b"EX": 1000, b"ex": 1000, b"PX": 1, b"px": 1}
+LIFETIME = re.compile(rb"[1-9][0-9]{0,9}").fullmatch
 LIFETIMES = (b"EX", b"PX", b"EXAT", b"PXAT")
 
 
@@ -75,8 +78,8 @@ def set_(session: Session, args: Arguments, now_ms: int) -> bytes:
 def _set_with_options(session: Session, args: Arguments, now_ms: int) -> bytes:
     key, value = args[1], args[2]
     database = session.database
-    if len(args) == 5 and args[3] in (b"EX", b"PX"):  # by far the most frequent options
-        database.put(key, value, now_ms, expiry_ms(args[4], args[3], "set", now_ms))
+    if len(args) == 5 and args[3] in USUAL_UNITS_MS and LIFETIME(args[4]):
+        database.put(key, value, now_ms, now_ms + int(args[4]) * USUAL_UNITS_MS[args[3]])  # as most options are
         return OK
     words, expires_ms = _set_options(args, now_ms)
     entry = database.read(key, now_ms) if b"GET" in words else database.find(key, now_ms)
