@@ -9,6 +9,7 @@
 Everything a handle says is asked anew from the supervisor, because a node that was restarted has another pid.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Generator, Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -135,7 +136,7 @@ class ServiceClock:
         self._supervision.call("clock", all=False, nodes=[self._nodes], advance=text)
 
 
-class Handle:
+class Handle(ABC):
     """What nodes and groups have in common. `name` is what verbs call it."""
 
     def __init__(self, supervision: Supervision, name: str) -> None:
@@ -144,8 +145,9 @@ class Handle:
         self.faults = Faults(supervision, name)
         self.clock = ServiceClock(supervision, name)
 
+    @abstractmethod
     def _rows(self) -> list[dict[str, Any]]:
-        raise NotImplementedError
+        """The nodes this is about, as `ps --json` shows them."""
 
     @property
     def _row(self) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """What the demo shows while it runs: a live view on a terminal, else a line a second."""
 
 import threading
+from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable
 from types import TracebackType
@@ -29,7 +30,7 @@ def show_for(file: Any, nodes: Nodes) -> "Show":
     return Live(file, nodes) if file.isatty() else Lines(file)
 
 
-class Show:
+class Show(ABC):
     """Told of every interval of the load, and of what is done to the nodes."""
 
     def __init__(self) -> None:
@@ -41,12 +42,13 @@ class Show:
         self.began_at_s = began_at_s
         self.length_s = plan.window_s
 
+    @abstractmethod
     def tick(self, interval: Interval) -> None:
-        raise NotImplementedError
+        """An interval of the load has ended."""
 
+    @abstractmethod
     def happened(self, text: str) -> None:
-        """Called from another thread."""
-        raise NotImplementedError
+        """Something was done to a node. Called from another thread."""
 
     def __enter__(self) -> "Show":
         return self
