@@ -251,8 +251,8 @@ class Handle(ABC):
         self._supervision.call("wait", nodes=[self.name], timeout_s=timeout_s)
         return DONE
 
-    def close(self) -> None:
-        """Remove it for good; a node is removed with its group."""
+    def close(self) -> None:  # noqa: B027
+        """Remove it for good. A single node goes with its group, so for it this does nothing."""
 
     def __enter__(self: H) -> H:
         return self

@@ -190,8 +190,8 @@ class Demo:
 
         def tick(interval: "Interval") -> None:
             show.tick(interval)
-            for at_s in [at_s for at_s in acts if interval.end_s >= at_s]:
-                under_way.append(loop.run_in_executor(None, acts.pop(at_s), show))
+            due = [at_s for at_s in acts if interval.end_s >= at_s]
+            under_way.extend(loop.run_in_executor(None, acts.pop(at_s), show) for at_s in due)
 
         loop = asyncio.get_running_loop()
         began_at_s = sum(chapter.played_s for chapter in self.chapters)

@@ -53,10 +53,10 @@ class Show(ABC):
     def __enter__(self) -> "Show":
         return self
 
-    def __exit__(
+    def __exit__(  # noqa: B027
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Leave the terminal as it was."""
+        """Leave the terminal as it was; plain lines have nothing to leave."""
 
 
 class Lines(Show):
