@@ -9,6 +9,8 @@ Groups start as soon as the groups they refer to are ready, and stop as soon as 
 
 import asyncio
 import json
+import os
+import shutil
 import signal
 import time
 from collections.abc import Callable, Coroutine, Iterable, Sequence
@@ -32,6 +34,7 @@ SETTLED_S = 10.0  # a node that ran so long starts its next backoff anew
 STOP_TIMEOUT_S = 5.0
 LAST_LINES = 20
 LAST_LINES_BYTES = 16 * 1024
+MAX_LOG_BYTES = 64 * 1024**2  # per node: hours of a busy log, and no full disk overnight
 
 ADDRESS_IN_USE_HINT = (
     "\n  hint: the launcher keeps its $PORT reserved; it must listen with SO_REUSEADDR, as servers usually do"
@@ -97,10 +100,14 @@ class Cluster:
         return [node.endpoint for node in self.groups[group]]
 
     def find(self, names: Iterable[str]) -> list[Node]:
-        """The nodes that names of nodes or groups stand for, each once. Raises ClusterError (exit 2)."""
+        """The nodes that names of groups, nodes (`web-2`, `web[1]`) or regions stand for, each once.
+
+        Raises ClusterError (exit 2).
+        """
         found: dict[Node, None] = {}
         for name in names:
-            nodes = self.groups.get(name) or [node for node in self.nodes if node.name == name]
+            nodes = self.groups.get(name) or [n for n in self.nodes if name in (n.name, f"{n.group.name}[{n.index}]")]
+            nodes = nodes or [node for node in self.nodes if node.region == name]
             if not nodes:
                 known = ", ".join([*self.groups, *(node.name for node in self.nodes)])
                 raise ClusterError(f"given {name!r}, allowed: a group or node of {self.topology.name}: {known}", 2)
@@ -236,10 +243,24 @@ class Cluster:
         await readiness.until_ready(probe, waiting)
         waiting("")
 
+    def trim_logs(self) -> None:
+        """Start those logs anew that have grown too long; what was in them is kept once, as NODE.log.old."""
+        for node in self.nodes:
+            log = self.run_dir.log_of(node.name)
+            if log.exists() and log.stat().st_size > MAX_LOG_BYTES:
+                shutil.copyfile(log, log.with_suffix(".log.old"))
+                os.truncate(log, 0)  # the node appends, so it goes on at the new end
+                node.log_start = 0
+
     def unready(self, nodes: Sequence[Node]) -> str:
-        """What a time-out says: who is not ready, and what is missing."""
-        waiting = [node for node in nodes if node.state is State.STARTING or node.waiting_for]
-        return "\n".join(f"  {node.name}: {node.waiting_for or 'waits for other groups'}" for node in waiting)
+        """What a time-out says: who is not ready, what is missing, and the last lines of those that run."""
+        text = []
+        for node in nodes:
+            if node.state is State.STARTING or node.waiting_for:
+                text.append(f"  {node.name}: {node.waiting_for or 'waits for other groups'}")
+            if node.state is State.STARTING and node.process is not None:
+                text += [f"    {line}" for line in last_lines(self.run_dir.log_of(node.name), node.log_start, 5)]
+        return "\n".join(text)
 
     def failure(self, node: Node) -> ClusterError:
         """The error for a node that ended while it was waited for."""

@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from minidist.cluster.cluster import ClusterError
-from minidist.cluster.control import Handler, Message, Session, VerbError
+from minidist.cluster.control import Message, VerbError
+from minidist.cluster.control_server import Handler, Session
 from minidist.cluster.faults import FaultRefused
 from minidist.cluster.node import Node, State
 from minidist.cluster.reservations import PortTaken

@@ -66,10 +66,6 @@ class Processes:
         """Signal the process's whole group; nothing happens once it has ended."""
         self._server.signal(process.pid, number)
 
-    def preload(self, modules: Sequence[str]) -> None:
-        """Let the fork server import what is going to be needed."""
-        self._server.preload(modules)
-
     def close(self) -> None:
         """End the fork server and whatever still runs."""
         self._loop.remove_reader(self._server.channel.fileno())

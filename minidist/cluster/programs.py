@@ -84,9 +84,9 @@ def addresses_of(given: Any, groups: Sequence[str], nodes_of: NodesOf) -> list[s
 
 def needs_peers(component: str) -> bool:
     """Whether the component's nodes form a cluster, and so listen for each other."""
-    from minidist.components import node_type
+    from minidist.components import config_type
 
-    return "peer_listen" in options_and_aliases(node_type(component).config_type)
+    return "peer_listen" in options_and_aliases(config_type(component))
 
 
 def own_path(environ: Mapping[str, str] = os.environ) -> str:

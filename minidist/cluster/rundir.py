@@ -13,9 +13,7 @@ A supervisor that was killed leaves its files behind; the next `up` takes the fr
 import contextlib
 import fcntl
 import os
-import shutil
 import socket
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -63,6 +61,8 @@ class RunDir:
         """Forget the previous run's logs and events; the lock is ours. Data stays."""
         for path in (self.socket, self.events, self.supervisor_log):
             path.unlink(missing_ok=True)
+        import shutil
+
         shutil.rmtree(self.logs, ignore_errors=True)
         self.logs.mkdir()
 
@@ -98,6 +98,8 @@ class RunDir:
         if len(os.fsencode(self.socket)) <= MAX_SOCKET_PATH_BYTES:
             yield str(self.socket)
             return
+        import tempfile
+
         with tempfile.TemporaryDirectory(prefix="minidist-") as short:
             os.symlink(self.path, f"{short}/d")
             yield f"{short}/d/{self.socket.name}"

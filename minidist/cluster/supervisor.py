@@ -15,7 +15,7 @@ Launcher and supervisor share a socket for one message: that the control socket 
 
 import json
 import os
-import secrets
+import re
 import signal
 import socket
 import sys
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 DEFAULT_FILE = "minidist.toml"
 DEFAULT_TIMEOUT_S = 30.0
 STOP_TIMEOUT_S = 5.0
+LOG_CHECK_S = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,16 +127,30 @@ def _supervise(options: UpOptions, launcher: socket.socket, watched: int) -> int
     from minidist.cluster import guard
     from minidist.runtime.forkserver import ForkServer
 
-    token = secrets.token_hex(16)
+    token = os.urandom(16).hex()
     outer = os.environ.get(guard.MARK_VARIABLE)  # a cluster inside a cluster's node goes with both
     guarding = guard.start(watched, token)
-    fork_server = ForkServer.start(guarding.announcements, ("minidist.runtime.daemon", "minidist.cli"))
+    fork_server = ForkServer.start(guarding.announcements, _needed_modules(options.file))
     try:
         supervisor = Supervisor(options, launcher, fork_server, guarding.pid, f"{outer}:{token}" if outer else token)
         code = supervisor.run()
     finally:
         guarding.finish()
     return code
+
+
+def _needed_modules(file: str) -> list[str]:
+    """What the nodes will import, guessed from a first look at the file, so that the fork server can begin at once.
+
+    A wrong guess costs nothing but time; whether the file is right is found out later.
+    """
+    try:
+        text = Path(file).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError):
+        return []
+    components = dict.fromkeys(re.findall(r"""^\s*component\s*=\s*["']([a-z]+)["']""", text, re.MULTILINE))
+    daemons = ["minidist.runtime.daemon", *(f"minidist.components.{name}.server" for name in components)]
+    return ["minidist.cli", *daemons] * bool(components) + ["minidist.run"] * ("entry" in text)
 
 
 def _tell(launcher: socket.socket, **message: Any) -> None:
@@ -192,7 +207,6 @@ class Supervisor:
         except TopologyError as error:
             _tell(self.launcher, error=str(error), exit=2)
             return 2
-        self.preload()
         self.run_dir = RunDir(Path(self.options.run_dir or Path(BASE) / self.topology.name))
         lock = self.run_dir.take()
         if lock is None:
@@ -207,16 +221,6 @@ class Supervisor:
         with asyncio.Runner() as runner:
             return runner.run(self.serve())
 
-    def preload(self) -> None:
-        """Let the fork server import the components of this topology, while we go on."""
-        from minidist.components import COMPONENTS
-
-        used = {group.component for group in self.topology.groups.values()}
-        modules = [component.module for component in COMPONENTS if component.name in used]
-        if any(group.entry and not group.command for group in self.topology.groups.values()):
-            modules.append("minidist.run")
-        self.fork_server.preload(modules)
-
     def redirect_output(self) -> None:
         log = os.open(self.run_dir.supervisor_log, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
         os.dup2(log, 1)
@@ -227,7 +231,7 @@ class Supervisor:
         import asyncio
 
         from minidist.cluster.cluster import Cluster
-        from minidist.cluster.control import ControlServer
+        from minidist.cluster.control_server import ControlServer
         from minidist.cluster.events import Events
         from minidist.cluster.handlers import Handlers
         from minidist.cluster.processes import Processes
@@ -239,7 +243,7 @@ class Supervisor:
         events = Events(self.run_dir.events)
         processes = Processes(self.fork_server, self.abandon)
         directory = str(Path(self.options.file).absolute().parent)
-        programs = Programs(self.topology, self.run_dir, directory, self.mark, secrets.token_hex(16))
+        programs = Programs(self.topology, self.run_dir, directory, self.mark, os.urandom(16).hex())
         self.cluster = Cluster(self.topology, self.run_dir, processes, programs, events)
         try:
             for group in self.topology.groups.values():
@@ -270,7 +274,9 @@ class Supervisor:
         failure = starting.result() if starting.done() else "it was stopped before everything was ready"
         if not failure:
             self.outcome.set_result("")
-            await self.down
+            while not self.down.done():
+                await asyncio.wait([self.down], timeout=LOG_CHECK_S)
+                self.cluster.trim_logs()
         starting.cancel()
         await self.cluster.stop_groups(self.down.result() if self.down.done() else STOP_TIMEOUT_S)
         self.cluster.events.emit("", "down")

@@ -234,12 +234,12 @@ class _Reader:
             raise self.error(error.option, error.given, error.allowed) from error
 
     def config_type(self, group: Group) -> type[Config]:
-        from minidist.components import NAMES, node_type
+        from minidist.components import NAMES, config_type
 
         if group.component not in NAMES:
             meant = _meant(group.component, NAMES)
             raise self.error(f"groups.{group.name}.component", group.component, f"{_one_of(NAMES)}{meant}")
-        return node_type(group.component).config_type
+        return config_type(group.component)
 
     def addresses(self, key: str, given: Any, names: list[str]) -> list[str]:
         """Stand-ins for what an address option names; a word that cannot be an address must be a group or node."""

@@ -57,7 +57,8 @@ class ForkServer:
 
     @classmethod
     def start(cls, announcements: int, preload: Sequence[str] = ()) -> "ForkServer":
-        """Fork the server now; `preload` are modules it imports at once. The caller must have no threads.
+        """Fork the server now; the caller must have no threads. `preload` are modules it imports at once; one that
+        cannot be imported is left to the child that needs it, and to its log.
 
         The writing end of `announcements` moves to the server and is closed here.
         """
@@ -74,10 +75,6 @@ class ForkServer:
         theirs.close()
         os.close(announcements)
         return cls(pid, ours)
-
-    def preload(self, modules: Sequence[str]) -> None:
-        """Import these as well. One that cannot be imported is left to the child that needs it, and its error log."""
-        _send(self.channel, {"preload": list(modules)})
 
     def spawn(
         self,
@@ -201,8 +198,6 @@ class _Server:
         try:
             if "spawn" in request:
                 self._spawn(request, descriptors)
-            elif "preload" in request:
-                _import_all(request["preload"])
             elif request["signal"] in self._children:
                 os.killpg(request["signal"], request["number"])
         finally:

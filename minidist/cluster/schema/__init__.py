@@ -20,9 +20,9 @@ Schema = dict[str, Any]
 
 def topology_schema() -> Schema:
     """The whole schema (draft 2020-12)."""
-    from minidist.components import NAMES, node_type
+    from minidist.components import NAMES, config_type
 
-    components = [_component(name, node_type(name).config_type) for name in NAMES]
+    components = [_component(name, config_type(name)) for name in NAMES]
     properties = _properties(TOP_KEYS)
     properties["groups"] |= {
         "minProperties": 1,
