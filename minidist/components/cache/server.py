@@ -17,9 +17,9 @@ from minidist.components.cache.config import CacheConfig
 from minidist.components.cache.figures import families
 from minidist.components.cache.settings import CacheSettings
 from minidist.components.cache.state import CacheService, Facts
-from minidist.engines.keyspace.database import NEVER
 from minidist.engines.keyspace.service import Alarm, End, Named, Output, Resume
 from minidist.engines.keyspace.session import Session
+from minidist.engines.keyspace.tables import NEVER
 from minidist.engines.keyspace.users import Users
 from minidist.runtime.clock import ClockTimer
 from minidist.runtime.config import Config, ConfigError

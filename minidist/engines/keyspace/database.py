@@ -1,58 +1,34 @@
-"""One logical database: its keys, cut into 16,384 small tables, one per hash slot.
-
-One dict of a million keys is a trap: an insert that makes it grow stalls the loop for 60 to 154 ms, and it cannot be
-scanned by a cursor. Here a million keys are 61 to a table, so a growing table costs microseconds, a scan's cursor is a
-slot number, a flush drops tables piecemeal, and "the keys of a slot" is one table. Slots without keys share one table,
-EMPTY, that nobody writes to.
-
-An `Entry` is 64 bytes: the value, when it was last touched (shared integers of service time), when it expires (NEVER
-where it does not). Each table knows a lower bound of its earliest expiry, and the database keeps a heap of those:
-active expiry looks at the tables whose bound has passed and at no others.
+"""One logical database: its keys in small tables (tables.py), their lifetimes and watches, and the books of all.
 
 A key is gone from the moment it expires, whether or not it has been removed: every look-up goes through `peek`, `find`
-or `read`, which remove what has expired (lazy expiry). `now_ms` is service time.
+or `read`, which remove what has expired (lazy expiry). For active expiry there is a heap of tables by the bound of
+their earliest expiry, and `expire_table` looks at the table whose bound has passed, and at no other. `now_ms` is
+service time.
+
+Every change of a key keeps `count`, `volatile` and the keyspace's `used_bytes` exact, and tells the watches of the key.
 """
 
 from binascii import crc_hqx
 from collections.abc import Iterator
 from heapq import heappop, heappush
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from minidist.engines.keyspace.memory import ENTRY_BYTES, EXPIRY_BYTES, value_bytes
+from minidist.engines.keyspace.tables import (
+    CROWDED_KEYS,
+    EMPTY,
+    NEVER,
+    NO_TABLES,
+    Crowd,
+    Entry,
+    Table,
+    Value,
+    part_number,
+)
 from minidist.structures.slots import OPENING_BRACE, SLOT_MASK, SLOTS, tagged_slot
 
 if TYPE_CHECKING:
     from minidist.engines.keyspace.keyspace import Keyspace
-
-NEVER = 1 << 62
-Value = Any
-"""bytes or bytearray for strings; other types are classes with `type_name` and `memory_bytes`."""
-
-
-class Entry:
-    """What is stored under a key."""
-
-    __slots__ = ("expires_ms", "touched_ms", "value")
-
-    def __init__(self, value: Value, touched_ms: int, expires_ms: int) -> None:
-        self.value = value
-        self.touched_ms = touched_ms
-        self.expires_ms = expires_ms
-
-
-class Table(dict[bytes, Entry]):
-    """The keys of one slot."""
-
-    __slots__ = ("allocated_bytes", "due_ms", "volatile")
-
-    def __init__(self) -> None:
-        self.due_ms = NEVER  # nothing in here expires earlier
-        self.volatile = 0  # entries that expire at all
-        self.allocated_bytes = 0  # the dict's own memory, as accounted
-
-
-EMPTY = Table()
-NO_TABLES = [EMPTY] * SLOTS
 
 
 class Watch:
@@ -76,7 +52,8 @@ class Database:
         self.count = 0
         self.volatile = 0  # keys that have a lifetime
         self.tables = NO_TABLES
-        self.due: list[tuple[int, int]] = []  # heap of (lower bound of expiry, slot); stale where the table says else
+        # Heap of (lower bound of expiry, slot, part); stale where the table says otherwise.
+        self.due: list[tuple[int, int, int]] = []
         self.watches: dict[bytes, list[Watch]] = {}
 
     # --- looking up -------------------------------------------------------------------------------------------------
@@ -125,18 +102,22 @@ class Database:
             entry.value = value
             entry.touched_ms = now_ms
         if expires_ms != entry.expires_ms:
-            self._set_expiry(self.tables[slot], slot, entry, expires_ms)
+            self._set_expiry(slot, key, entry, expires_ms)
         if self.watches:
             self.changed(key)
         return entry
 
     def _insert(self, slot: int, key: bytes, value: Value, now_ms: int) -> Entry:
-        tables = self.tables
-        table = tables[slot]
-        if table is EMPTY:
-            if tables is NO_TABLES:
-                tables = self.tables = NO_TABLES.copy()
-            table = tables[slot] = Table()
+        table = self.tables[slot]
+        if table.parts is not None:
+            table = self._part_for_insert(table, key)
+        elif table is EMPTY:
+            if self.tables is NO_TABLES:
+                self.tables = NO_TABLES.copy()
+            table = self.tables[slot] = Table()
+        elif len(table) >= CROWDED_KEYS:
+            self._split(slot, table)
+            return self._insert(slot, key, value, now_ms)
         entry = table[key] = Entry(value, now_ms, NEVER)
         self.count += 1
         allocated_bytes = table.__sizeof__()
@@ -145,6 +126,25 @@ class Database:
         )
         table.allocated_bytes = allocated_bytes
         return entry
+
+    @staticmethod
+    def _part_for_insert(crowd: Table, key: bytes) -> Table:
+        assert isinstance(crowd, Crowd)
+        at = part_number(crowd, key) - 1
+        if crowd.parts[at] is EMPTY:
+            crowd.parts[at] = Table()
+            crowd.filled += 1
+        return crowd.parts[at]
+
+    def _split(self, slot: int, table: Table) -> None:
+        """Replace a crowded table by parts; less than a millisecond."""
+        crowd = Crowd.of(table)
+        for number, part in enumerate(crowd.parts, 1):
+            self.keyspace.used_bytes += part.allocated_bytes
+            if part.due_ms != NEVER:
+                heappush(self.due, (part.due_ms, slot, number))
+        self.keyspace.used_bytes -= table.allocated_bytes
+        self.tables[slot] = crowd
 
     def replace(self, key: bytes, entry: Entry, value: Value) -> None:
         """Give a live entry another value; its lifetime stays."""
@@ -162,9 +162,13 @@ class Database:
     def set_expiry(self, key: bytes, entry: Entry, expires_ms: int) -> None:
         """Give a live entry a lifetime, or NEVER. The caller says `changed` where a client asked for it."""
         slot = (tagged_slot(key) if OPENING_BRACE in key else crc_hqx(key, 0)) & SLOT_MASK
-        self._set_expiry(self.tables[slot], slot, entry, expires_ms)
+        self._set_expiry(slot, key, entry, expires_ms)
 
-    def _set_expiry(self, table: Table, slot: int, entry: Entry, expires_ms: int) -> None:
+    def _set_expiry(self, slot: int, key: bytes, entry: Entry, expires_ms: int) -> None:
+        table, part = self.tables[slot], 0
+        if table.parts is not None:
+            part = part_number(table, key)
+            table = table.parts[part - 1]
         before_ms, entry.expires_ms = entry.expires_ms, expires_ms
         if expires_ms == NEVER:
             if before_ms != NEVER:
@@ -178,14 +182,16 @@ class Database:
             self.keyspace.used_bytes += EXPIRY_BYTES
         if expires_ms < table.due_ms:
             table.due_ms = expires_ms
-            heappush(self.due, (expires_ms, slot))
+            heappush(self.due, (expires_ms, slot, part))
             if expires_ms < self.keyspace.alarm_ms:
                 self.keyspace.wake_at(expires_ms)
 
     def remove(self, key: bytes) -> bool:
         """Delete a key, live or expired; whether it was there."""
         slot = (tagged_slot(key) if OPENING_BRACE in key else crc_hqx(key, 0)) & SLOT_MASK
-        table = self.tables[slot]
+        whole = table = self.tables[slot]
+        if whole.parts is not None:
+            table = whole.parts[part_number(whole, key) - 1]
         entry = table.get(key)
         if entry is None:
             return False
@@ -197,12 +203,21 @@ class Database:
             self.volatile -= 1
             freed_bytes += EXPIRY_BYTES
         if not table:
-            self.tables[slot] = EMPTY  # what the heap says of it is now stale: EMPTY is never due
+            self._emptied(slot, whole, key)
             freed_bytes += table.allocated_bytes
         self.keyspace.used_bytes -= freed_bytes
         if self.watches:
             self.changed(key)
         return True
+
+    def _emptied(self, slot: int, table: Table, key: bytes) -> None:
+        """The table of a slot, or the part that a key was in, has lost its last key."""
+        if isinstance(table, Crowd):
+            table.parts[part_number(table, key) - 1] = EMPTY
+            table.filled -= 1
+            if table.filled:
+                return
+        self.tables[slot] = EMPTY  # what the heap says of it is now stale: EMPTY is never due
 
     def delete(self, key: bytes, now_ms: int) -> bool:
         """Delete a key for a client: an expired one counts as not there."""
@@ -218,8 +233,10 @@ class Database:
 
         The caller has seen that the heap's first bound has passed.
         """
-        due_ms, slot = heappop(self.due)
+        due_ms, slot, part = heappop(self.due)
         table = self.tables[slot]
+        if part:
+            table = table.parts[part - 1] if table.parts is not None else EMPTY
         if table.due_ms != due_ms:
             return 1  # the bound was changed since, and pushed again
         next_ms = NEVER
@@ -231,7 +248,7 @@ class Database:
                 next_ms = entry.expires_ms
         table.due_ms = next_ms
         if next_ms != NEVER:
-            heappush(self.due, (next_ms, slot))
+            heappush(self.due, (next_ms, slot, part))
         looked_at = len(table)
         for key in expired:
             self._expired(key)
@@ -264,8 +281,9 @@ class Database:
     # --- as a whole -------------------------------------------------------------------------------------------------
 
     def table(self, key: bytes) -> Table:
-        """The table of a key's slot; read only."""
-        return self.tables[(tagged_slot(key) if OPENING_BRACE in key else crc_hqx(key, 0)) & SLOT_MASK]
+        """The table, or the part of one, that a key belongs to; read only."""
+        table = self.tables[(tagged_slot(key) if OPENING_BRACE in key else crc_hqx(key, 0)) & SLOT_MASK]
+        return table if table.parts is None else table.parts[part_number(table, key) - 1]
 
     def flush(self) -> None:
         """Forget every key. O(1) but for the watches: the old tables are freed by `Keyspace.maintain`, in steps."""
@@ -288,10 +306,14 @@ class Database:
         self.volatile, other.volatile = other.volatile, self.volatile
         self.due, other.due = other.due, self.due
 
-    def filled(self, start: int = 0) -> Iterator[tuple[int, Table]]:
-        """The tables that have keys, from a slot upwards."""
+    def filled(self, slot: int = 0, part: int = 0) -> Iterator[tuple[int, int, Table]]:
+        """The tables and parts that have keys, from a place upwards: (slot, part counted from 1 or 0, table)."""
         tables = self.tables
-        for slot in range(start, SLOTS if self.count else start):
-            table = tables[slot]
-            if table:
-                yield slot, table
+        for at in range(slot, SLOTS if self.count else slot):
+            table = tables[at]
+            if table.parts is not None:
+                for number, each in enumerate(table.parts, 1):
+                    if each and (at > slot or number >= part):
+                        yield at, number, each
+            elif table:
+                yield at, 0, table

@@ -15,7 +15,8 @@ from enum import Enum
 from itertools import islice
 from typing import TYPE_CHECKING
 
-from minidist.engines.keyspace.database import NEVER, Database, Entry
+from minidist.engines.keyspace.database import Database
+from minidist.engines.keyspace.tables import NEVER, Entry
 from minidist.structures.slots import SLOTS
 
 if TYPE_CHECKING:
@@ -112,6 +113,8 @@ class Evictor:
         tables = database.tables
         for at in range(start, start + SLOTS):
             table = tables[at & (SLOTS - 1)]
+            if table.parts is not None:
+                table = self._keyspace.random.choice([part for part in table.parts if part])
             if not table or (volatile_only and not table.volatile):
                 continue
             skipped = 0

@@ -13,9 +13,10 @@ import random
 from collections import deque
 from collections.abc import Callable
 
-from minidist.engines.keyspace.database import EMPTY, NEVER, Database, Table
+from minidist.engines.keyspace.database import Database
 from minidist.engines.keyspace.eviction import Evictor, Policy
 from minidist.engines.keyspace.memory import ENTRY_BYTES, EXPIRY_BYTES, value_bytes
+from minidist.engines.keyspace.tables import EMPTY, NEVER, Table
 
 NO_LIMIT = 1 << 62
 # Expired keys are removed in rounds, so that one wake-up serves all of a tenth of a second.
@@ -112,6 +113,8 @@ class Keyspace:
                 continue
             table, tables[self._garbage_slot] = tables[self._garbage_slot], EMPTY
             self._garbage_slot += 1
+            if table.parts is not None:
+                self._garbage.append(table.parts)
             freed += len(table)
             self._account_freed(table)
 

@@ -4,8 +4,9 @@ Immutable bytes are what GET and SET want. Appending to them copies, so the firs
 bytearray, which grows in amortised constant time; SET turns it back.
 """
 
-from minidist.engines.keyspace.database import Database, Entry
+from minidist.engines.keyspace.database import Database
 from minidist.engines.keyspace.errors import STRING_TOO_LONG, WRONG_TYPE, CommandError
+from minidist.engines.keyspace.tables import Entry
 
 LONGEST_STRING_BYTES = 512 * 1024**2
 # Below this, copying is cheaper than a bytearray's own 56 bytes.

@@ -2,15 +2,17 @@
 
 import random
 import time
+from unittest import mock
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from minidist.engines.keyspace.database import EMPTY, NEVER, NO_TABLES
+from minidist.engines.keyspace.eviction import Policy
 from minidist.engines.keyspace.keyspace import Keyspace
 from minidist.engines.keyspace.memory import ENTRY_BYTES, EXPIRY_BYTES, value_bytes
 from minidist.engines.keyspace.scanning import scan_step
+from minidist.engines.keyspace.tables import EMPTY, NEVER, NO_TABLES, part_number
 from minidist.structures.slots import SLOTS, key_slot
 
 NOW = 1_000_000
@@ -25,7 +27,7 @@ def weighed(keyspace: Keyspace) -> int:
     """`used_bytes` computed anew from what is there."""
     total = 0
     for database in keyspace.databases:
-        for _, table in database.filled():
+        for *_, table in database.filled():
             total += table.allocated_bytes
             for key, entry in table.items():
                 total += ENTRY_BYTES + len(key) + value_bytes(entry.value)
@@ -40,15 +42,17 @@ def check(keyspace: Keyspace) -> None:
     assert keyspace.used_bytes == weighed(keyspace)
     for database in keyspace.databases:
         filled = list(database.filled())
-        assert database.count == sum(len(table) for _, table in filled)
-        assert database.volatile == sum(table.volatile for _, table in filled)
-        for slot, table in filled:
+        assert database.count == sum(len(table) for *_, table in filled)
+        assert database.volatile == sum(table.volatile for *_, table in filled)
+        for slot, part, table in filled:
             assert all(key_slot(key) == slot for key in table)
+            assert all(part_number(database.tables[slot], key) == part for key in table)
+            assert all(database.table(key) is table for key in table)
             lifetimes = [entry.expires_ms for entry in table.values() if entry.expires_ms != NEVER]
             assert table.volatile == len(lifetimes)
             if lifetimes:
                 assert table.due_ms <= min(lifetimes)
-                assert (table.due_ms, slot) in database.due
+                assert (table.due_ms, slot, part) in database.due
                 assert keyspace.alarm_ms < table.due_ms + 200
 
 
@@ -57,8 +61,13 @@ KEYS = [b"a", b"b", b"{a}1", b"{a}2", b"{a}3"]
 STEPS = st.lists(st.tuples(st.sampled_from(ACTIONS), st.sampled_from(KEYS), st.integers(1, 500)), max_size=40)
 
 
-@given(STEPS)
-def test_any_history_keeps_the_books(steps):
+@given(STEPS, st.sampled_from([2, 4096]))
+def test_any_history_keeps_the_books(steps, crowded):
+    with mock.patch("minidist.engines.keyspace.database.CROWDED_KEYS", crowded):
+        play_history(steps)
+
+
+def play_history(steps: list[tuple[str, bytes, int]]) -> None:
     keyspace = Keyspace(2, random.Random(1))
     database = keyspace.databases[0]
     now_ms = NOW
@@ -135,9 +144,30 @@ class TestScanning:
         assert staying <= set(found)
         assert len(found) == len(set(found))
 
-    def test_a_cursor_beyond_the_end_ends(self, keyspace):
+    @given(st.randoms(use_true_random=False))
+    def test_in_slots_that_are_or_become_crowded(self, rng):
+        with mock.patch("minidist.engines.keyspace.database.CROWDED_KEYS", 30):
+            keyspace = Keyspace(1, rng)
+            database = keyspace.databases[0]
+            staying = {b"{%d}:%d" % (number % 3, number) for number in range(150)}
+            for key in staying:
+                database.put(key, b"v", NOW)
+            found, cursor = [], 0
+            while True:
+                for number in range(rng.randrange(30)):
+                    database.put(b"{new:%d}:%d" % (rng.randrange(3), number), b"v", NOW)
+                cursor, entries = scan_step(database, cursor, rng.randrange(1, 20), NOW)
+                found += [key for key, _ in entries]
+                if cursor == 0:
+                    break
+            assert staying <= set(found)
+            assert sorted(key for key in found if key in staying) == sorted(staying)
+            check(keyspace)
+
+    @pytest.mark.parametrize("cursor", [SLOTS - 1, SLOTS + 5, 10**18])
+    def test_invented_cursors_do_no_harm(self, keyspace, cursor):
         keyspace.databases[0].put(b"k", b"v", NOW)
-        assert scan_step(keyspace.databases[0], SLOTS + 5, 10, NOW) == (0, [])
+        assert scan_step(keyspace.databases[0], cursor, 10, NOW)[0] == 0
 
     def test_expired_keys_are_left_out(self, keyspace):
         keyspace.databases[0].put(b"k", b"v", NOW, NOW + 10)
@@ -201,6 +231,44 @@ class TestFlushing:
             keyspace.maintain(NOW)
         assert keyspace.used_bytes == 0
         assert database.peek(b"1", NOW) is None
+
+
+class TestCrowdedSlots:
+    """A hash tag puts any number of keys into one slot."""
+
+    @pytest.fixture
+    def crowded(self) -> Keyspace:
+        keyspace = Keyspace(1, random.Random(1))
+        for number in range(20_000):
+            keyspace.databases[0].put(b"{tag}:%06d" % number, b"v", NOW, NOW + 1000 if number % 2 else NEVER)
+        return keyspace
+
+    def test_no_part_is_large(self, crowded):
+        assert max(len(table) for *_, table in crowded.databases[0].filled()) < 150
+        assert len(scan_step(crowded.databases[0], 0, 10, NOW)[1]) < 150
+        check(crowded)
+
+    def test_keys_are_found_and_removed(self, crowded):
+        database = crowded.databases[0]
+        assert database.peek(b"{tag}:000007", NOW).value == b"v"
+        assert database.peek(b"{tag}:nope", NOW) is None
+        crowded.evictor.use(Policy.ALLKEYS_RANDOM)
+        assert crowded.evictor.evict_one(NOW)
+        crowded.expire_all(NOW + 1000)
+        assert 9_990 <= database.count <= 10_000
+        check(crowded)
+        for number in range(20_000):
+            database.remove(b"{tag}:%06d" % number)
+        assert (database.count, crowded.used_bytes) == (0, 0)
+        assert database.tables[key_slot(b"tag")] is EMPTY
+
+    def test_flushing_frees_the_parts_in_steps(self, crowded):
+        crowded.flush()
+        crowded.maintain(NOW)
+        assert crowded.garbage_keys > 15_000
+        while crowded.garbage_keys:
+            crowded.maintain(NOW)
+        assert crowded.used_bytes == 0
 
 
 @pytest.fixture(scope="module")

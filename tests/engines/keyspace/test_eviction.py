@@ -4,8 +4,8 @@ import random
 
 import pytest
 
-from minidist.engines.keyspace.database import NEVER
 from minidist.engines.keyspace.eviction import Policy
+from minidist.engines.keyspace.tables import NEVER
 
 LIMIT = 2_000_000
 
@@ -124,7 +124,7 @@ def test_the_same_seed_evicts_the_same_keys(world):
         again = type(world)(seed)
         limited(again, Policy.ALLKEYS_RANDOM)
         fill(again, again.client(), 8000, b"x" * 300)
-        return [key for _, table in again.keyspace.databases[0].filled() for key in table]
+        return [key for *_, table in again.keyspace.databases[0].filled() for key in table]
 
     assert left(1) == left(1)
     assert left(1) != left(2)

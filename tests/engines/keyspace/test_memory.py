@@ -10,7 +10,7 @@ import pytest
 # interpreter and the allocator take once is not counted.
 PROGRAM = """
 import gc, json, random, sys
-from minidist.engines.keyspace.database import NEVER
+from minidist.engines.keyspace.tables import NEVER
 from minidist.engines.keyspace.keyspace import Keyspace
 
 def rss_bytes():

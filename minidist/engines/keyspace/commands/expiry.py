@@ -1,10 +1,10 @@
 """Lifetimes of keys. All times are service time; a lifetime that has already passed deletes the key at once."""
 
 from minidist.engines.keyspace.arguments import FAR_FUTURE_MS, LARGEST, SMALLEST, integer
-from minidist.engines.keyspace.database import NEVER
 from minidist.engines.keyspace.errors import CommandError, printable
 from minidist.engines.keyspace.registry import FIRST_KEY, CommandTable
 from minidist.engines.keyspace.session import Session
+from minidist.engines.keyspace.tables import NEVER
 from minidist.wire.resp_plain import Command as Arguments
 from minidist.wire.resp_replies import ONE, ZERO
 from minidist.wire.resp_replies import integer as integer_reply

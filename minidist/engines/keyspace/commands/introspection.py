@@ -5,11 +5,11 @@ MEMORY look at entries without touching them; the encodings are the names Redis 
 """
 
 from minidist.engines.keyspace.arguments import integer
-from minidist.engines.keyspace.database import EMPTY, NEVER, Entry
 from minidist.engines.keyspace.errors import NOT_AN_INTEGER, SYNTAX, CommandError
 from minidist.engines.keyspace.memory import ENTRY_BYTES, EXPIRY_BYTES, value_bytes
 from minidist.engines.keyspace.registry import Command, CommandTable, Keys
 from minidist.engines.keyspace.session import Session
+from minidist.engines.keyspace.tables import EMPTY, NEVER, Entry
 from minidist.structures.glob import glob_matcher
 from minidist.wire.resp_plain import Command as Arguments
 from minidist.wire.resp_plain import strict_integer

@@ -7,11 +7,12 @@ and COPY hand the value itself to its new key, and its lifetime with it.
 import copy as copying
 
 from minidist.engines.keyspace.arguments import integer, option
-from minidist.engines.keyspace.database import Database, Entry
+from minidist.engines.keyspace.database import Database
 from minidist.engines.keyspace.errors import NO_SUCH_KEY, NOT_AN_INTEGER, SYNTAX, CommandError
 from minidist.engines.keyspace.registry import ALL_KEYS, FIRST_KEY, TWO_KEYS, CommandTable
 from minidist.engines.keyspace.scanning import scan_step
 from minidist.engines.keyspace.session import Session
+from minidist.engines.keyspace.tables import Entry
 from minidist.structures.glob import glob_matcher
 from minidist.wire.resp_plain import Command as Arguments
 from minidist.wire.resp_plain import strict_integer
@@ -167,7 +168,7 @@ def keys(session: Session, args: Arguments, now_ms: int) -> bytes:
     matches = glob_matcher(args[1])
     found = [
         bulk(key)
-        for _, table in session.database.filled()
+        for *_, table in session.database.filled()
         for key, entry in table.items()
         if entry.expires_ms > now_ms and matches(key)
     ]
@@ -216,7 +217,7 @@ def random_key(database: Database, now_ms: int) -> bytes | None:
     """A live key, each with the same probability. Expired ones that are met are removed."""
     while database.count:
         at = database.keyspace.random.randrange(database.count)
-        for _, table in database.filled():
+        for *_, table in database.filled():
             if at < len(table):
                 key = list(table)[at]
                 if database.peek(key, now_ms) is not None:

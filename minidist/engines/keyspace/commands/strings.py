@@ -8,10 +8,10 @@ import re
 from binascii import crc_hqx
 
 from minidist.engines.keyspace.arguments import expiry_ms, integer, option
-from minidist.engines.keyspace.database import NEVER
 from minidist.engines.keyspace.errors import SYNTAX, WRONG_TYPE, CommandError
 from minidist.engines.keyspace.registry import ALL_KEYS, EVERY_OTHER_KEY, FIRST_KEY, CommandTable
 from minidist.engines.keyspace.session import Session
+from minidist.engines.keyspace.tables import NEVER
 from minidist.engines.keyspace.texts import change, check_length, is_string, text, text_slice
 from minidist.structures.slots import OPENING_BRACE, SLOT_MASK, tagged_slot
 from minidist.wire.resp_plain import CRLF
