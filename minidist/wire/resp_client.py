@@ -55,6 +55,11 @@ class PlainReplyReader:
         del self._buffer[:end]
         return value
 
+    @property
+    def idle(self) -> bool:
+        """No reply is partly received."""
+        return not self._buffer
+
     def _line(self, at: int) -> tuple[bytes, int]:
         end = self._buffer.find(CRLF, at)
         if end < 0:

@@ -159,6 +159,12 @@ def world() -> World:
     return World()
 
 
+@pytest.fixture(scope="session")
+def world_type() -> type[World]:
+    """For tests that need a new world for each example."""
+    return World
+
+
 @pytest.fixture
 def client(world: World) -> Client:
     return world.client()
