@@ -189,3 +189,11 @@ def project(tmp_path):
     made = Project(tmp_path)
     yield made
     made.close()
+
+
+@pytest.fixture(scope="module")
+def shared_project(tmp_path_factory):
+    """One project for several tests of a module that leave a cluster as they found it."""
+    made = Project(tmp_path_factory.mktemp("shared"))
+    yield made
+    made.close()

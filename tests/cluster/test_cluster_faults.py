@@ -28,6 +28,13 @@ def shop(project):
     return project
 
 
+@pytest.fixture(scope="module")
+def standing_shop(shared_project):
+    """For tests that change nothing."""
+    shared_project.up(TOPOLOGY)
+    return shared_project
+
+
 def ask(project, command, timeout_s=5.0):
     """The cache's reply to an inline command, first line only."""
     node = project.ps()["cache-1"]
@@ -99,9 +106,10 @@ def test_a_partition_follows_a_program_to_its_next_process(shop):
 @pytest.mark.parametrize(
     "sides", [("edge,cache", "web"), ("edge,cache | web",), ("edge", "cache", "|", "web"), ("edge,cache|web",)]
 )
-def test_sides_may_be_written_in_several_ways(shop, sides):
-    shop.run("partition", *sides)
-    (fault,) = listed(shop)
+def test_sides_may_be_written_in_several_ways(standing_shop, sides):
+    standing_shop.run("partition", *sides)
+    (fault,) = listed(standing_shop)
+    standing_shop.run("heal")
     assert (sorted(fault["on"]), fault["peer"]) == (["cache", "edge"], ["web"])
 
 
@@ -177,6 +185,6 @@ def test_a_fault_may_begin_later_and_end_by_itself(shop):
         (("fault", "mend"), "usage: minidist fault add KIND"),
     ],
 )
-def test_what_cannot_be_done_is_exit_2_and_says_why(shop, words, expected):
-    assert expected in shop.run(*words, code=2).stderr
-    assert listed(shop) == []
+def test_what_cannot_be_done_is_exit_2_and_says_why(standing_shop, words, expected):
+    assert expected in standing_shop.run(*words, code=2).stderr
+    assert listed(standing_shop) == []

@@ -27,6 +27,13 @@ env = { SEEN = "{web.addresses}" }
 )
 
 
+@pytest.fixture(scope="module")
+def standing(shared_project):
+    """For tests that change nothing."""
+    shared_project.up(BALANCED)
+    return shared_project
+
+
 def test_kill_touches_only_what_was_named_and_its_port_refuses(project):
     project.up(TWO)
     before = project.ps()
@@ -133,12 +140,11 @@ def test_wait_reports_what_is_missing_and_leaves_out_what_is_down_on_purpose(pro
 
 
 @pytest.mark.parametrize("verb", ["kill", "stop", "start", "restart", "pause", "resume", "wait", "status"])
-def test_an_unknown_node_is_exit_2_and_nothing_is_done(project, verb):
-    project.up(TWO)
-    error = project.error(verb, "web-1", "wbe", code=2)
+def test_an_unknown_node_is_exit_2_and_nothing_is_done(standing, verb):
+    error = standing.error(verb, "web-1", "wbe", code=2)
     assert "given 'wbe', allowed: a group or node of " in error
-    assert error.endswith(": web, web-1, web-2\n")
-    assert project.states() == {"web-1": "running", "web-2": "running"}
+    assert error.endswith(": web, edge, worker, web-1, web-2, edge-1, worker-1\n")
+    assert set(standing.states().values()) == {"running"}
 
 
 # --- scale -----------------------------------------------------------------------------------------------------------
@@ -183,9 +189,8 @@ def test_scale_removes_from_the_end_after_requests_under_way_have_finished(proje
         (("web",), "given 'web', allowed: GROUP=N"),
     ],
 )
-def test_what_cannot_be_scaled_is_exit_2(project, words, expected):
-    project.up(BALANCED)
-    assert expected in project.error("scale", *words, code=2)
+def test_what_cannot_be_scaled_is_exit_2(standing, words, expected):
+    assert expected in standing.error("scale", *words, code=2)
 
 
 def test_scale_keeps_what_is_referred_to_and_what_has_a_fixed_port(project):
