@@ -1,29 +1,25 @@
 """The client's side of the data path: one request after another, each to an upstream and its answer back.
 
-    IDLE        between requests, or reading a head
-    WAITING     a head was read; a connection to the upstream is being made
-    EXCHANGE    the request is with an upstream; bodies pass in both directions
-    TUNNEL      upgraded: bytes pass both ways, the relay moves them
-    LINGERING   the last answer is written; what the client still sends is thrown away, so that the kernel does not
-                reset the connection before the client has read it (RFC 9112 section 9.6)
-    CLOSING     the last answer is written and goes out
-    CLOSED
-
-Nothing here waits: each method takes what there is and returns. One deadline per connection, looked at by the data
-half's sweep, replaces timers: `deadline_s` is loop time, and traffic moves it on by `extend_s` (0: it stays).
-
-Pipelined requests are read while an answer is under way and begun after it; what is read ahead is bounded.
+A request is read, an upstream is picked, the request is written to it, and its answer is passed on: nothing here waits,
+each method takes what there is and returns. When an attempt fails before its answer has begun, and another one cannot
+do harm (state.py), it goes to another upstream. The connection as such (its states, deadline, what was read ahead) is
+client_stream.py; the upstream's side is upstream.py.
 """
 
 from __future__ import annotations
 
-from enum import Enum
 from typing import TYPE_CHECKING
 
+from minidist.components.balancer.client_stream import ClientState, ClientStream
 from minidist.components.balancer.state import may_send_again
 from minidist.components.balancer.upload import Upload
-from minidist.components.balancer.upstream import AnswerState, Origin, UpstreamConnection
-from minidist.runtime.connection import Connection
+from minidist.components.balancer.upstream import (
+    AnswerState,
+    Origin,
+    UpstreamConnection,
+    allow_reading,
+    hold_reading,
+)
 from minidist.runtime.relay import relay
 from minidist.wire.http1 import HttpError, RequestHead, ResponseHead, error_response, response
 
@@ -31,36 +27,19 @@ if TYPE_CHECKING:
     from minidist.components.balancer.data import DataHalf
     from minidist.runtime.endpoint import Listener
 
-READ_AHEAD_BYTES = 64 * 1024  # of pipelined requests, or of a body whose upstream is not connected yet
-LINGER_S = 2.0
-LINGER_BYTES = 1024 * 1024  # a client that goes on uploading after its answer is cut off
 REFUSED_METHODS = (b"CONNECT", b"TRACE")  # no forward proxy; TRACE would show clients what we add
 
 
-class ClientState(Enum):
-    IDLE = "idle"
-    WAITING = "waiting"
-    EXCHANGE = "exchange"
-    TUNNEL = "tunnel"
-    LINGERING = "lingering"
-    CLOSING = "closing"
-    CLOSED = "closed"
-
-
-class ClientConnection(Connection):
-    """One client."""
+class ClientConnection(ClientStream):
+    """One client with its requests."""
 
     __slots__ = (
-        "about_host", "about_lines", "answer_begun", "attempts", "buffer", "bytes_out", "client_ip", "data",
-        "deadline_s", "drop_after", "extend_s", "head", "keep", "lingered_bytes", "origin", "sent", "started_s",
-        "state", "status", "tried", "upload", "upstream", "was_sent",
+        "about_host", "about_lines", "answer_begun", "attempts", "bytes_out", "client_ip", "head", "keep", "origin",
+        "sent", "started_s", "status", "tried", "upload", "upstream", "was_sent",
     )  # fmt: skip
 
     def __init__(self, listener: Listener[ClientConnection], data: DataHalf) -> None:
-        super().__init__(listener)
-        self.data = data
-        self.state = ClientState.IDLE
-        self.buffer = b""
+        super().__init__(listener, data)
         self.head: RequestHead | None = None
         self.upload: Upload | None = None  #: the body of the request; None when all of it was read
         self.origin: Origin | None = None
@@ -71,11 +50,7 @@ class ClientConnection(Connection):
         self.was_sent = False  #: some of it was written to some upstream: it may have had an effect
         self.answer_begun = False
         self.keep = True  #: another request may follow this answer
-        self.drop_after = False  #: the node drains
         self.started_s = 0.0
-        self.deadline_s = 0.0
-        self.extend_s = 0.0
-        self.lingered_bytes = 0
         self.bytes_out = 0
         self.status = 0
         self.client_ip = b""
@@ -95,18 +70,14 @@ class ClientConnection(Connection):
     def data_received(self, data: bytes) -> None:
         self.touched = True
         state = self.state
-        if state is ClientState.IDLE and not self.write_paused:
+        if state is ClientState.IDLE and not self.write_paused and not self.queued:
             self._read_head(self.buffer + data if self.buffer else data)
         elif state is ClientState.EXCHANGE and self.upload is not None:
             self._send_body(data)
         elif state is ClientState.LINGERING:
-            self.lingered_bytes += len(data)
-            if self.lingered_bytes > LINGER_BYTES:
-                self.abort("kept sending after the last answer")
+            self._throw_away(data)
         else:
-            self.buffer += data
-            if len(self.buffer) > READ_AHEAD_BYTES:
-                self.transport.pause_reading()
+            self._read_ahead(data)
 
     def _read_head(self, data: bytes) -> None:
         try:
@@ -214,7 +185,7 @@ class ClientConnection(Connection):
             connection.transport.write(self.sent)
             self._send_body(self._take_buffered())
         if not connection.write_paused:
-            self.transport.resume_reading()
+            allow_reading(self)
 
     def _request_head(self) -> bytes:
         head, data, origin = self.head, self.data, self.origin
@@ -225,10 +196,6 @@ class ClientConnection(Connection):
             self.about_host = head.host
         host = head.host or origin.name.encode()
         return data.forwarding.request(head, host, self.about_lines, data.forwarding.upgrade_of(head))
-
-    def _take_buffered(self) -> bytes:
-        data, self.buffer = self.buffer, b""
-        return data
 
     def _send_body(self, data: bytes, before: bytes = b"") -> None:
         """Pass on what arrived of the request body, after `before`; what is left belongs to the next request."""
@@ -305,7 +272,7 @@ class ClientConnection(Connection):
         self._release_origin()
         upstream.finish()
         if upstream.write_paused:
-            self.transport.resume_reading()
+            allow_reading(self)
         if whole and upstream.persistent:
             self.data.release(upstream, now_s)
         else:
@@ -317,31 +284,11 @@ class ClientConnection(Connection):
         if not whole:
             self._linger()
         elif self.keep and not self.drop_after:
+            self.head = None
             self._become_idle(now_s)
         else:
             self._become(ClientState.CLOSING, self.data.stream_timeout_s)
             self.close()
-
-    def _become(self, state: ClientState, within_s: float = 0.0, *, extend: bool = False) -> None:
-        """The state, and how long it may last (0: others watch over it); with `extend`, without traffic."""
-        self.state = state
-        self.extend_s = within_s if extend else 0.0
-        self.deadline_s = self.data.now_s() + within_s if within_s else 0.0
-
-    def _become_idle(self, now_s: float) -> None:
-        """As `_become`, for the hot path, which knows the time."""
-        self.state = ClientState.IDLE
-        self.head = None
-        self.extend_s = 0.0
-        self.deadline_s = now_s + self.data.idle_timeout_s
-        if self.buffer and not self.write_paused:
-            # Not at once: many pipelined requests with answers of our own would nest.
-            self.data.loop.call_soon(self._read_pipelined)
-
-    def _read_pipelined(self) -> None:
-        if self.state is ClientState.IDLE and not self.closing and not self.write_paused:
-            self.transport.resume_reading()
-            self._read_head(self._take_buffered())
 
     def upgraded(self, head: ResponseHead, rest: bytes) -> None:
         """The upstream agreed to switch protocols: from here on bytes just pass."""
@@ -445,22 +392,16 @@ class ClientConnection(Connection):
             self.data.done(self)
         self._linger()
 
-    def _linger(self) -> None:
-        self._become(ClientState.LINGERING, LINGER_S)
-        self.buffer = b""
-        if self.transport.can_write_eof():
-            self.transport.write_eof()
-            self.transport.resume_reading()
-        else:
-            self.close()
-
     # --- the loop's side --------------------------------------------------------------------------------------------
+
+    def mid_request(self) -> bool:
+        return self.upload is not None or super().mid_request()
 
     def pause_writing(self) -> None:
         """The client does not take the answer as fast as it comes."""
         self.write_paused = True
         if self.upstream is not None:
-            self.upstream.transport.pause_reading()
+            hold_reading(self.upstream)
         self.endpoint.stalled(self)
 
     def resume_writing(self) -> None:
@@ -468,17 +409,12 @@ class ClientConnection(Connection):
         if self.closing:
             return
         if self.upstream is not None:
-            self.upstream.transport.resume_reading()
+            allow_reading(self.upstream)
         elif self.state is ClientState.IDLE and self.buffer:
             self._read_pipelined()
 
     def eof_received(self) -> None:
         """The client is gone or has given up: half-closing is how most of them say so. The base closes."""
-
-    def draining(self) -> None:
-        self.drop_after = True
-        if self.state is ClientState.IDLE:
-            self.close()
 
     def closed(self, error: Exception | None) -> None:
         before = self.state

@@ -39,6 +39,17 @@ if TYPE_CHECKING:
     from minidist.runtime.endpoint import Dialler
 
 
+def hold_reading(connection: Connection) -> None:
+    """Read no more for now. A transport that is closing (the peer has ended) would complain."""
+    if not connection.transport.is_closing():
+        connection.transport.pause_reading()
+
+
+def allow_reading(connection: Connection) -> None:
+    if not connection.transport.is_closing():
+        connection.transport.resume_reading()
+
+
 class Origin(Upstream):
     """An upstream with its connections. The newest idle connection is used first, so that the others can go."""
 
@@ -98,7 +109,7 @@ class UpstreamConnection(Connection):
         if self.state is not AnswerState.CLOSED:
             self.state = AnswerState.IDLE
             if client is not None and client.write_paused:
-                self.transport.resume_reading()
+                allow_reading(self)
 
     def cancel(self, reason: str) -> None:
         """Nobody waits for this answer any more."""
@@ -207,13 +218,13 @@ class UpstreamConnection(Connection):
         """The upstream does not take the request body as fast as it comes."""
         self.write_paused = True
         if self.client is not None:
-            self.client.transport.pause_reading()
+            hold_reading(self.client)
         self.endpoint.stalled(self)
 
     def resume_writing(self) -> None:
         self.write_paused = False
         if self.client is not None and not self.client.closing:
-            self.client.transport.resume_reading()
+            allow_reading(self.client)
 
     def eof_received(self) -> None:
         """The end of a body without length, or of the connection; the base closes either way."""

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import h11
 import pytest
 
-from minidist.components.balancer.downstream import ClientState
+from minidist.components.balancer.client_stream import ClientState
 from minidist.components.balancer.server import Balancer
 from tests.components.balancer.conftest import OK, Turn, World, answering, get, post, until, unused_address
 
@@ -514,3 +514,13 @@ async def test_an_upstream_crash_in_the_middle_of_everything(world: World) -> No
     for origin in node.data.upstreams.members.values():
         assert origin.active == 0
         assert origin.open == len(origin.idle)
+
+
+async def test_a_malformed_request_is_not_counted_as_the_one_before(world: World) -> None:
+    node = await world.balancer(await world.upstream())
+    client = await world.client(node)
+    assert (await client.ask(get())).status == 200
+    await client.send(b"nonsense\r\n\r\n")
+    assert (await client.rest()).startswith(b"HTTP/1.1 400 ")
+    assert (node.data.requests, node.data.latency.count, node.data.by_class[4]) == (1, 1, 0)
+    assert counted(node, "bad_requests") == 1

@@ -449,3 +449,34 @@ async def test_figures_are_of_all_workers(world: World) -> None:
 
     await until(lambda: total() == 6)
     assert control.control.listed()["upstreams"][0]["connections"] == 2
+
+
+# --- Faults ---------------------------------------------------------------------------------------------------------
+
+
+async def test_a_fault_answers_in_place_of_the_upstream(world: World) -> None:
+    upstream = await world.upstream()
+    node = await world.balancer(upstream)
+    client = await world.client(node)
+    await admin(node, "POST", "/faults", {"kind": "reply", "match": "GET /shop", "error": "429 slow down", "times": 2})
+    statuses = [(await client.ask(get(target))).status for target in ("/shop", "/", "/shop", "/shop")]
+    assert statuses == [429, 200, 429, 200]
+    assert [seen.target for seen in upstream.requests] == ["/", "/shop"]
+
+
+async def test_a_fault_answers_pipelined_requests_in_their_order(world: World) -> None:
+    async def echo(turn: Turn) -> None:
+        await asyncio.sleep(0)
+        body = turn.seen.target.encode()
+        await turn.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body))
+
+    node = await world.balancer(await world.upstream(echo))
+    client = await world.client(node)
+    await admin(node, "POST", "/faults", {"kind": "reply", "match": "GET /x", "error": "busy"})
+    targets = ["/a", "/b", "/x", "/c", "/x", "/x", "/d", "/x"]
+    for _ in range(3):
+        await client.send(b"".join(get(target) for target in targets))
+        answers = [await client.answer() for _ in targets]
+        assert [answer.body.decode() for answer in answers] == [
+            "busy\n" if target == "/x" else target for target in targets
+        ]
