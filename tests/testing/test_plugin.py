@@ -57,7 +57,7 @@ async def test_inline(minidist):
         assert await r.get("a") is None
         with cache.faults.reply(match="GET", error="ERR busy"), pytest.raises(redis.ResponseError):
             await r.get("a")
-        with pytest.raises(NotSupported, match="pause.*inline"):
+        with pytest.raises(NotSupported, match=r"pause.*inline"):
             cache.pause()
         await cache.restart()
         await r.aclose()
@@ -106,7 +106,10 @@ class Handler(http.server.BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     def do_GET(self):
         body = f"hello from {os.getpid()}".encode()
-        self.send_response(200); self.send_header("Content-Length", str(len(body))); self.end_headers(); self.wfile.write(body)
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
     def log_message(self, *arguments): pass
 class Server(socketserver.ThreadingMixIn, http.server.HTTPServer): daemon_threads = True
 Server(("127.0.0.1", int(os.environ["PORT"])), Handler).serve_forever()
