@@ -74,14 +74,6 @@ class ClientStream(Connection):
         while self.queued and not self.buffer:
             reply, self.buffer = self.queued.pop(0)
             self.transport.write(reply)
-        if self.buffer and not self.write_paused:
-            # Not at once: many pipelined requests with answers of our own would nest.
-            self.data.loop.call_soon(self._read_pipelined)
-
-    def _read_pipelined(self) -> None:
-        if self.state is ClientState.IDLE and not self.closing and not self.write_paused:
-            allow_reading(self)
-            self.data_received(self._take_buffered())
 
     def _linger(self) -> None:
         self._become(ClientState.LINGERING, LINGER_S)

@@ -95,6 +95,11 @@ class ClientConnection(ClientStream):
         self.buffer = data[end:]
         self._begin(head)
 
+    def _read_pipelined(self) -> None:
+        if self.state is ClientState.IDLE and not self.closing and not self.write_paused:
+            allow_reading(self)
+            self._read_head(self._take_buffered())
+
     def _begin(self, head: RequestHead) -> None:
         data = self.data
         self.head = head
@@ -286,6 +291,9 @@ class ClientConnection(ClientStream):
         elif self.keep and not self.drop_after:
             self.head = None
             self._become_idle(now_s)
+            if self.buffer and not self.write_paused:
+                # Not at once: many pipelined requests with answers of our own would nest.
+                self.data.loop.call_soon(self._read_pipelined)
         else:
             self._become(ClientState.CLOSING, self.data.stream_timeout_s)
             self.close()
