@@ -6,7 +6,8 @@
     channel.send("decide", {...})             # not answered
 
 A handler takes the body and returns the answer, or an awaitable of it; what it raises reaches the caller as
-`ChannelError` with its text.
+`ChannelError` with its text. What the handler of a message that is not answered raises is a bug, and logged as one.
+Messages arrive in the order of the calls: `request` and `send` write before they return.
 """
 
 import asyncio
@@ -17,6 +18,9 @@ from typing import Any, cast
 from minidist.wire.frames import Decoder, Encoder, Kind
 
 Handler = Callable[[Any], Any]
+
+# The other process has stopped reading: it hangs, and is given up.
+MAX_UNREAD_BYTES = 64 * 1024**2
 
 
 class ChannelError(Exception):
@@ -44,14 +48,16 @@ class Channel(asyncio.Protocol):
         """Tell the other side, without an answer. Nothing happens when it is gone."""
         self._write(Kind.SEND, method, body)
 
-    async def request(self, method: str, body: Any) -> Any:
-        """The answer of the other side's handler. Raises ChannelError, ChannelLost."""
+    def request(self, method: str, body: Any) -> "asyncio.Future[Any]":
+        """The answer of the other side's handler, to be awaited. Raises ChannelError, ChannelLost."""
+        answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         if self.transport is None or self.transport.is_closing():
-            raise ChannelLost("the other process is gone")
+            answer.set_exception(ChannelLost("the other process is gone"))
+            return answer
         number = next(self._ids)
-        answer = self._waiting[number] = asyncio.get_running_loop().create_future()
         self._write(Kind.REQUEST, number, 0, method, body)
-        return await answer
+        self._waiting[number] = answer
+        return answer
 
     def close(self) -> None:
         if self.transport is not None:
@@ -77,7 +83,11 @@ class Channel(asyncio.Protocol):
 
     def _take(self, kind: Kind, fields: list[Any]) -> None:
         if kind is Kind.SEND:
-            self.handlers[fields[0]](fields[1])
+            try:
+                self.handlers[fields[0]](fields[1])
+            except Exception as error:
+                context = {"message": f"a message of the other process failed: {fields[0]}", "exception": error}
+                asyncio.get_running_loop().call_exception_handler(context)
         elif kind is Kind.REQUEST:
             self._answer(fields[0], fields[2], fields[3])
         elif kind in (Kind.REPLY, Kind.ERROR):
@@ -108,5 +118,8 @@ class Channel(asyncio.Protocol):
             self._tasks.pop(number, None)
 
     def _write(self, *frame: Any) -> None:
-        if self.transport is not None and not self.transport.is_closing():
-            self.transport.write(self._encoder.encode(*frame))
+        if self.transport is None or self.transport.is_closing():
+            return
+        self.transport.write(self._encoder.encode(*frame))
+        if self.transport.get_write_buffer_size() > MAX_UNREAD_BYTES:
+            self.transport.abort()

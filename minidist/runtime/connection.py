@@ -7,11 +7,12 @@ them need and none should write twice:
 * back-pressure: while the peer does not read what we wrote, we stop reading what it sends (`pause_writing`), so a
   client cannot make us hold more than one wake-up's replies; relays override this pair to pause the other side instead;
 * slow consumers: a peer that lets more than `max_buffered_bytes` wait, or that takes nothing for `stall_timeout_s`, is
-  cut off;
+  cut off, also while we are closing;
 * idle peers are closed after `idle_timeout_s`;
-* draining: at a stop, `draining()` asks the connection to finish what it has begun and close.
+* draining: at a stop, `draining()` asks the connection to finish what it has begun and close;
+* a bug: an exception in `opened` or `data_received` is logged with its traceback and costs that one connection.
 
-Faults are put between the loop's transport and the connection (see faults.py): `connection.transport` is then a shim.
+Faults are put between the loop's transport and the connection (runtime/faults/): `connection.transport` is then a shim.
 So nobody keeps a transport, or its bound `write`, anywhere but in `connection.transport`.
 """
 
@@ -38,7 +39,7 @@ class Connection(asyncio.Protocol):
     def __init__(self, endpoint: "Endpoint[Any]") -> None:
         self.endpoint = endpoint
         self.transport: asyncio.Transport = NO_TRANSPORT
-        self.touched = False
+        self.touched = True
         self.idle_rounds = 0
         self.write_paused = False
         self.closing = False
@@ -47,25 +48,33 @@ class Connection(asyncio.Protocol):
     # --- for subclasses ---------------------------------------------------------------------------------------------
 
     def opened(self) -> None:
-        """The stream is open and was admitted."""
+        """The stream is open and was admitted. (Reading cannot be paused here: uvloop begins to read afterwards.)"""
 
     def refused(self) -> bytes:
         """What to tell a client that is one too many, in the protocol's own words, before the connection is closed."""
         return b""
 
     def closed(self, error: Exception | None) -> None:
-        """The stream is gone; `error` is None after an orderly end."""
+        """The stream is gone; `error` is None after an orderly end. Called exactly when `opened` was."""
 
     def draining(self) -> None:
         """The node is stopping: finish what has begun, then close. Default: what was written goes out, then close."""
         self.close()
 
+    def mid_request(self) -> bool:
+        """Whether part of a request has come and the rest has not: `reply` faults then wait for the next request."""
+        return False
+
+    def answer_instead(self, reply: bytes) -> None:
+        """A `reply` fault has taken the next request and answers it. Override where earlier requests may be unanswered
+        still, to keep the order of the replies."""
+        self.transport.write(reply)
+
     # --- the loop's side --------------------------------------------------------------------------------------------
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast(asyncio.Transport, transport)
-        if self.endpoint.admit(self):
-            self.opened()
+        self.endpoint.admit(self)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.closing = True
@@ -73,8 +82,10 @@ class Connection(asyncio.Protocol):
             self.closed(exc)
 
     def pause_writing(self) -> None:
+        """The peer reads too slowly. (What a subclass paused itself, it must pause again after `resume_writing`.)"""
         self.write_paused = True
-        self.transport.pause_reading()
+        if not self.transport.is_closing():
+            self.transport.pause_reading()
         self.endpoint.stalled(self)
 
     def resume_writing(self) -> None:
@@ -85,8 +96,12 @@ class Connection(asyncio.Protocol):
     # --- ending -----------------------------------------------------------------------------------------------------
 
     def close(self) -> None:
-        """Send what is buffered, then close."""
+        """Send what is buffered, then close. A peer that does not take it is cut off after `stall_timeout_s`."""
+        if self.closing:
+            return  # and asyncio's TLS transports break when closed twice
         self.closing = True
+        if self.transport.get_write_buffer_size():
+            self.endpoint.stalled(self)
         self.transport.close()
 
     def abort(self, reason: str) -> None:
@@ -99,7 +114,7 @@ class Connection(asyncio.Protocol):
         """Drop the connection at once, so that the peer sees a reset instead of an orderly end."""
         self.closing = True
         raw: socket.socket | None = self.transport.get_extra_info("socket")
-        if raw is not None and raw.family != socket.AF_UNIX:
+        if raw is not None and raw.family != socket.AF_UNIX and raw.fileno() >= 0:
             raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET_ON_CLOSE)
         self.transport.abort()
 
@@ -134,6 +149,9 @@ class _NoTransport(asyncio.Transport):
 
     def get_extra_info(self, name: str, default: object = None) -> object:
         return default
+
+    def get_write_buffer_size(self) -> int:
+        return 0
 
     def is_closing(self) -> bool:
         return True

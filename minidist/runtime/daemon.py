@@ -6,7 +6,6 @@ option, exit 1 for what the machine refused (port taken, unreadable data, no suc
 """
 
 import asyncio
-import contextlib
 import json
 import os
 import signal
@@ -16,6 +15,7 @@ from collections.abc import Mapping, Sequence
 from minidist.runtime import logs
 from minidist.runtime.collector import Collector
 from minidist.runtime.config import Config, ConfigError, WorkersConfig, load
+from minidist.runtime.disk.port import DiskError
 from minidist.runtime.endpoint import ListenError
 from minidist.runtime.loop import run
 from minidist.runtime.node import Halves, Node
@@ -41,7 +41,7 @@ def main(node_type: type[Node], argv: Sequence[str], environ: Mapping[str, str] 
         die_with_parent()
     try:
         run(serve(node_type, config))
-    except (ConfigError, ListenError, OSError) as error:
+    except (ConfigError, ListenError, DiskError, OSError) as error:
         print(f"minidist {component}: {error}", file=sys.stderr)  # noqa: T201
         return USAGE if isinstance(error, ConfigError) else FAILED
     return OK
@@ -54,10 +54,11 @@ async def serve(node_type: type[Node], config: Config) -> None:
     node = node_type(config, real_ports(config.data_dir, seed), halves)
     stopping = asyncio.Event()
     handle_signals(stopping)
+    asyncio.get_running_loop().set_exception_handler(node.unexpected)
     await node.start()
     try:
-        collector = Collector()
-        collector.install()
+        node.collector = Collector()
+        node.collector.install()
         node.log.info("seed", seed=seed)
         announce(node)
         await stopping.wait()
@@ -80,6 +81,10 @@ def handle_signals(stopping: asyncio.Event) -> None:
 
 
 def announce(node: Node) -> None:
-    """Print the ready line. A closed stdout is no reason not to serve."""
-    with contextlib.suppress(BrokenPipeError):
+    """Print the ready line. A stdout that nobody reads any more is no reason not to serve."""
+    try:
         print(json.dumps(node.ready_line(), separators=(",", ":")), flush=True)  # noqa: T201
+    except OSError:
+        # What could not be written stays in the buffer; at the end Python would try again, and complain.
+        with open(os.devnull, "wb") as nowhere:
+            os.dup2(nowhere.fileno(), sys.stdout.fileno())

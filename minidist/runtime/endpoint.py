@@ -1,17 +1,17 @@
 """Where connections belong: a `Listener` accepts them, a `Dialler` makes them, both count, limit and sweep them.
 
 An endpoint knows each of its connections (an ordered dict, so that nothing depends on the order of a set) and holds the
-limits they live under. Its sweep is one loop timer, armed only while there is something to sweep: every quarter of the
-shortest time-out it looks at each connection once. A connection that was not touched for four sweeps is idle; one whose
-write buffer did not shrink for four sweeps has stalled. That costs the data path one attribute store.
+limits they live under. Two sweeps look at them every quarter of their time-out, each on a loop timer that is armed only
+while there is something to sweep: a connection that was not touched for four sweeps is idle; one whose peer took no
+byte of what waits for it during four sweeps has stalled. That costs the data path one attribute store.
 
     listener = Listener("resp", Address("127.0.0.1", 6379), RespConnection, limits=Limits(max_connections=100))
     await listener.start()          # raises ListenError when the address cannot be had
     listener.address                # with the port that was taken
     await listener.drain(5.0)       # stop accepting; connections finish; what is left is aborted
 
-Faults of the node (faults.py) look into `connections` and put shims on them; an endpoint without a `FaultSet` (the
-admin port) is beyond their reach.
+Faults of the node (runtime/faults/) look into `connections` and put shims on them; an endpoint without a `FaultSet`
+(the admin port) is beyond their reach.
 """
 
 import asyncio
@@ -19,8 +19,10 @@ import socket
 import ssl
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
+from enum import Enum
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Protocol, TypeVar, cast
 
+from minidist.runtime import sockets
 from minidist.runtime.config import Address
 from minidist.runtime.connection import Connection
 from minidist.runtime.logs import NodeLog
@@ -33,6 +35,9 @@ K = TypeVar("K", bound=Connection)
 
 BACKLOG = 1024
 SWEEPS_PER_TIMEOUT = 4
+# A client that connects to a TLS port and says nothing is not counted yet, so it may not stay.
+TLS_HANDSHAKE_TIMEOUT_S = 10.0
+RELISTEN_S = 0.1
 
 
 class ListenError(Exception):
@@ -64,16 +69,29 @@ class Counters:
     closed_slow: int = 0
 
 
+class EndpointState(Enum):
+    """OPEN takes connections; DRAINING waits for those it has; CLOSED has aborted them."""
+
+    OPEN = "open"
+    DRAINING = "draining"
+    CLOSED = "closed"
+
+
 class Lease(Protocol):
-    """Where a worker process asks for a larger part of a limit (workers.py)."""
+    """A worker process' part of a limit that all workers share (workers.py)."""
+
+    held: int
+    endpoint: "Endpoint[Any] | None"
 
     def ask(self) -> None:
-        """Ask for room for the endpoint's waiting connections; the answer comes through `Endpoint.extend`."""
+        """Ask for room for the endpoint's waiting connections; the answer is `Endpoint.lease_answered`."""
         ...
 
 
 class Endpoint(Generic[K]):
     """The common part of Listener and Dialler."""
+
+    accepts: ClassVar[bool] = False
 
     def __init__(
         self,
@@ -89,54 +107,68 @@ class Endpoint(Generic[K]):
         self.log = log or NodeLog(name)
         self.inspector = inspector
         self.faults = faults
+        self.state = EndpointState.OPEN
         self.connections: dict[K, None] = {}
         self.counters = Counters()
         # Whether faults that name no peer are about these connections: accepted ones, and links between nodes.
         self.concerns_everyone = False
-        # With workers: who is asked for more room when `max_connections`, this process' part, is used up.
+        # With workers: this process' part of the limit, instead of `limits.max_connections`.
         self.lease: Lease | None = None
-        self._waiting: dict[K, None] = {}
-        self._write_stalled: dict[K, tuple[int, int]] = {}  # connection → (bytes buffered, sweeps without progress)
-        self._sweep: asyncio.TimerHandle | None = None
+        self._waiting: dict[K, _Waiting] = {}  # for room
+        self._stalls: dict[K, tuple[int, int]] = {}  # connection → (progress at the last sweep, sweeps without any)
+        self._idle_sweep: asyncio.TimerHandle | None = None
+        self._stall_sweep: asyncio.TimerHandle | None = None
         self._empty: asyncio.Future[None] | None = None
         if faults is not None:
             faults.endpoints.append(self)
 
     # --- called by Connection ---------------------------------------------------------------------------------------
 
-    def admit(self, connection: K) -> bool:
-        """Take a new connection in, unless there are too many or a fault forbids it."""
-        if len(self.connections) >= self.limits.max_connections:
-            if self.lease is None:
-                self._refuse(connection)
-            else:
-                connection.transport.pause_reading()
-                self._waiting[connection] = None
-                self.lease.ask()
-            return False
-        return self._take_in(connection)
+    def admit(self, connection: K) -> None:
+        """Take a new connection in and open it, unless there are too many or a fault forbids it."""
+        if self.state is not EndpointState.OPEN:
+            connection.reset()  # it was on its way while we stopped
+        elif len(self.connections) < self.capacity:
+            self._take_in(connection)
+        elif self.lease is None:
+            self._refuse(connection)
+        else:
+            self._waiting[connection] = _Waiting(self, connection)
+            self.lease.ask()
+
+    @property
+    def capacity(self) -> int:
+        """How many connections there may be."""
+        return self.limits.max_connections if self.lease is None else self.lease.held
 
     def _refuse(self, connection: K) -> None:
         self.counters.refused += 1
         goodbye = connection.refused()
-        if goodbye:
+        if goodbye and not connection.transport.is_closing():
             connection.transport.write(goodbye)
         connection.close()
 
-    def _take_in(self, connection: K) -> bool:
+    def _take_in(self, connection: K) -> None:
         self.connections[connection] = None
-        self.counters.opened += 1
         if self.limits.buffer_high_water_bytes:
             connection.transport.set_write_buffer_limits(high=self.limits.buffer_high_water_bytes)
-        self._arm_sweep()
-        if self.faults is not None and self.faults.active:
-            return self.faults.attach(connection, new=True)
-        return True
+        if self.faults is not None and self.faults.active and not self.faults.attach(connection, new=True):
+            self.forget(connection)
+            return
+        self.counters.opened += 1
+        self._arm_idle_sweep()
+        try:
+            connection.opened()
+        except Exception as error:
+            self.log.error("connection failed to open", exc_info=error, listener=self.name, peer=connection.peer)
+            connection.abort("failed to open")
 
     def forget(self, connection: K) -> bool:
-        """A connection is gone; False when it was never admitted."""
+        """A connection is gone; False when it was never opened."""
         self._waiting.pop(connection, None)
-        self._write_stalled.pop(connection, None)
+        self._stalls.pop(connection, None)
+        if self.faults is not None:
+            self.faults.forget(connection)
         known = connection in self.connections
         self.connections.pop(connection, None)
         if not self.connections and self._empty is not None and not self._empty.done():
@@ -144,29 +176,33 @@ class Endpoint(Generic[K]):
         return known
 
     @property
-    def waiting_count(self) -> int:
-        """Connections that wait for the lease to be extended."""
-        return len(self._waiting)
+    def waiting(self) -> list[K]:
+        """Connections that wait for the lease to be extended, oldest first."""
+        return list(self._waiting)
 
-    def extend(self, granted: int) -> None:
-        """The lease's answer: room for so many more. Who still finds none is refused."""
-        self.limits.max_connections += granted
-        waiting, self._waiting = self._waiting, {}
-        for connection in waiting:
-            if len(self.connections) >= self.limits.max_connections:
+    def lease_answered(self, asked: list[K]) -> None:
+        """The lease will not be larger for now: of these waiting connections, those without room are refused."""
+        for connection in asked:
+            waiting = self._waiting.pop(connection, None)
+            if waiting is None:
+                continue
+            connection.transport.set_protocol(connection)
+            if self.state is not EndpointState.OPEN:
+                connection.reset()
+            elif len(self.connections) >= self.capacity:
                 self._refuse(connection)
-            elif self._take_in(connection):
-                connection.transport.resume_reading()
-                connection.opened()
+            else:
+                self._take_in(connection)
+                waiting.hand_over()
 
     def stalled(self, connection: K) -> None:
-        """The peer does not keep up with what we write."""
+        """The peer does not keep up with what we write, or we are closing and it has not taken all of it."""
         buffered = connection.transport.get_write_buffer_size()
         if buffered > self.limits.max_buffered_bytes:
             self.cut_off(connection, buffered)
         else:
-            self._write_stalled[connection] = (buffered, 0)
-            self._arm_sweep()
+            self._stalls[connection] = (self._progress(connection), 0)
+            self._arm_stall_sweep()
 
     def cut_off(self, connection: K, buffered: int) -> None:
         """Drop a slow consumer. For protocols that push: call it when `max_buffered_bytes` is passed."""
@@ -176,83 +212,144 @@ class Endpoint(Generic[K]):
 
     def renamed(self, connection: K) -> None:
         if self.faults is not None and self.faults.active:
-            self.faults.attach(connection)
+            self.faults.attach(connection, new=False)
 
     def set_refusing(self, refusing: bool) -> None:
         """A fault wants every new connection refused (or no longer); only a listener can."""
 
-    # --- sweep ------------------------------------------------------------------------------------------------------
+    # --- sweeps -----------------------------------------------------------------------------------------------------
 
     def apply_limits(self, limits: Limits) -> None:
         """Change the limits at run time (CONFIG SET); connections over them stay."""
         self.limits = limits
-        if self._sweep is not None:
-            self._sweep.cancel()
-            self._sweep = None
-        self._arm_sweep()
+        self._disarm()
+        self._arm_idle_sweep()
+        self._arm_stall_sweep()
 
-    def _arm_sweep(self) -> None:
-        if self._sweep is not None:
-            return
-        timeouts_s = [self.limits.stall_timeout_s] * bool(self._write_stalled)
-        timeouts_s += [self.limits.idle_timeout_s] * bool(self.limits.idle_timeout_s and self.connections)
-        if timeouts_s:
-            delay_s = min(timeouts_s) / SWEEPS_PER_TIMEOUT
-            self._sweep = asyncio.get_running_loop().call_later(delay_s, self._swept)
+    def _arm_idle_sweep(self) -> None:
+        if self._idle_sweep is None and self.connections and self.limits.idle_timeout_s:
+            delay_s = self.limits.idle_timeout_s / SWEEPS_PER_TIMEOUT
+            self._idle_sweep = asyncio.get_running_loop().call_later(delay_s, self._close_idle)
 
-    def _swept(self) -> None:
-        self._sweep = None
-        if self.limits.idle_timeout_s:
-            self._close_idle()
-        self._cut_stalled()
-        self._arm_sweep()
+    def _arm_stall_sweep(self) -> None:
+        if self._stall_sweep is None and self._stalls:
+            delay_s = self.limits.stall_timeout_s / SWEEPS_PER_TIMEOUT
+            self._stall_sweep = asyncio.get_running_loop().call_later(delay_s, self._cut_stalled)
+
+    def _disarm(self) -> None:
+        for timer in (self._idle_sweep, self._stall_sweep):
+            if timer is not None:
+                timer.cancel()
+        self._idle_sweep = self._stall_sweep = None
 
     def _close_idle(self) -> None:
+        self._idle_sweep = None
         for connection in list(self.connections):
             if connection.touched:
                 connection.touched = False
                 connection.idle_rounds = 0
                 continue
             connection.idle_rounds += 1
-            if connection.idle_rounds > SWEEPS_PER_TIMEOUT and not connection.closing:
+            if connection.idle_rounds >= SWEEPS_PER_TIMEOUT and not connection.closing:
                 self.counters.closed_idle += 1
                 connection.close()
+        self._arm_idle_sweep()
 
     def _cut_stalled(self) -> None:
-        for connection, (before, rounds) in list(self._write_stalled.items()):
+        self._stall_sweep = None
+        for connection, (before, rounds) in list(self._stalls.items()):
             buffered = connection.transport.get_write_buffer_size()
-            if not connection.write_paused:
-                del self._write_stalled[connection]
-            elif buffered < before:
-                self._write_stalled[connection] = (buffered, 0)
-            elif rounds >= SWEEPS_PER_TIMEOUT:
-                del self._write_stalled[connection]
+            progress = self._progress(connection)
+            if not connection.write_paused and not (connection.closing and buffered):
+                del self._stalls[connection]
+            elif progress > before:
+                self._stalls[connection] = (progress, 0)
+            elif rounds + 1 >= SWEEPS_PER_TIMEOUT:
+                del self._stalls[connection]
                 self.cut_off(connection, buffered)
             else:
-                self._write_stalled[connection] = (buffered, rounds + 1)
+                self._stalls[connection] = (progress, rounds + 1)
+        self._arm_stall_sweep()
+
+    @staticmethod
+    def _progress(connection: K) -> int:
+        """A number that grows as the peer takes bytes: what TCP says, else how little is left."""
+        taken = sockets.bytes_taken(connection.transport.get_extra_info("socket"))
+        return -connection.transport.get_write_buffer_size() if taken is None else taken
 
     # --- end --------------------------------------------------------------------------------------------------------
 
     async def drain(self, timeout_s: float) -> None:
         """Ask every connection to finish; after `timeout_s` of loop time abort those that have not."""
-        for connection in list(self.connections):
-            connection.draining()
-        if self.connections:
-            self._empty = asyncio.get_running_loop().create_future()
-            await asyncio.wait([self._empty], timeout=timeout_s)
+        if self.state is EndpointState.OPEN:
+            self.state = EndpointState.DRAINING
+            for connection in self.waiting:
+                connection.reset()
+            for connection in list(self.connections):
+                connection.draining()
+        await self.wait_empty(timeout_s)
         self.close()
 
+    async def wait_empty(self, timeout_s: float) -> None:
+        """Wait until the last connection is gone, at most `timeout_s` of loop time."""
+        if self.connections:
+            if self._empty is None or self._empty.done():
+                self._empty = asyncio.get_running_loop().create_future()
+            await asyncio.wait([self._empty], timeout=timeout_s)
+
     def close(self) -> None:
-        """Abort what is still open, at once."""
-        if self._sweep is not None:
-            self._sweep.cancel()
-            self._sweep = None
-        for connection in list(self.connections):
+        """Abort what is still open, at once, and take nothing new."""
+        self.state = EndpointState.CLOSED
+        self._disarm()
+        for connection in (*self._waiting, *self.connections):
             connection.abort("closing")
+        if self.faults is not None and self in self.faults.endpoints:
+            self.faults.endpoints.remove(self)
+
+
+class _Waiting(asyncio.Protocol):
+    """Stands in for a connection that waits for room: keeps what comes meanwhile, one read of it.
+
+    (To pause reading in connection_made would be simpler, but uvloop begins to read after it in any case.)
+    """
+
+    def __init__(self, endpoint: Endpoint[Any], connection: Connection) -> None:
+        self.endpoint = endpoint
+        self.connection = connection
+        self.data: list[bytes] = []
+        self.ended = False
+        connection.transport.set_protocol(self)
+
+    def data_received(self, data: bytes) -> None:
+        self.data.append(data)
+        self.connection.transport.pause_reading()
+
+    def eof_received(self) -> bool:
+        self.ended = True
+        return self.connection.transport.get_extra_info("sslcontext") is None
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.endpoint.forget(self.connection)
+
+    def hand_over(self) -> None:
+        """The connection is open: it gets what came, as if it came now."""
+        connection = self.connection
+        protocol = cast(asyncio.Protocol, connection.transport.get_protocol())
+        # Under a fault, the shim is the transport now, and what comes goes through it.
+        receiver = connection.transport if isinstance(connection.transport, asyncio.Protocol) else protocol
+        if connection.closing:
+            return
+        if self.data:
+            connection.transport.resume_reading()
+            receiver.data_received(b"".join(self.data))
+        if self.ended and not connection.closing and not receiver.eof_received():
+            connection.close()
 
 
 class Listener(Endpoint[K]):
     """Accepts connections on one address. `factory(listener)` makes the connection object."""
+
+    accepts = True
 
     def __init__(
         self,
@@ -276,34 +373,39 @@ class Listener(Endpoint[K]):
         self.shared_socket = shared_socket
         self.concerns_everyone = True
         self._server: asyncio.Server | None = None
+        self._socket_file: tuple[int, int] | None = None
         self._refusing = False
         self._relisten: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
         """Listen; `address` then has the port that was taken. Raises ListenError."""
-        loop = asyncio.get_running_loop()
         try:
-            if self.address.path:
-                self._server = await loop.create_unix_server(
-                    self._accept, self.address.path, ssl=self.tls, backlog=BACKLOG
-                )
-                return
-            if self.shared_socket is not None:
-                self._server = await loop.create_server(self._accept, sock=self.shared_socket, ssl=self.tls)
-                return
-            # Both families of `localhost` would get different free ports, so port 0 means IPv4.
-            host = "127.0.0.1" if self.address.host == "localhost" and not self.address.port else self.address.host
-            self._server = await loop.create_server(
-                self._accept,
-                host,
-                self.address.port,
-                ssl=self.tls,
-                backlog=BACKLOG,
-                reuse_port=self.reuse_port or None,
-            )
-        except OSError as error:
-            raise ListenError(f"cannot listen on {self.address}: {error.strerror or error}") from error
-        self.address = Address(self.address.host, self._server.sockets[0].getsockname()[1])
+            self._server = await self._listen()
+        except (OSError, UnicodeError) as error:
+            raise ListenError(f"cannot listen on {self.address}: {sockets.reason(error)}") from error
+        if self.address.path:
+            self._socket_file = sockets.file_identity(self.address.path)
+        else:
+            self.address = Address(self.address.host, self._server.sockets[0].getsockname()[1])
+        for each in self._server.sockets:
+            sockets.keep_alive(each)
+
+    async def _listen(self) -> asyncio.Server:
+        loop = asyncio.get_running_loop()
+        tls: dict[str, Any] = {}
+        if self.tls is not None:
+            tls = {"ssl": self.tls, "ssl_handshake_timeout": TLS_HANDSHAKE_TIMEOUT_S}
+        if self.address.path:
+            sockets.clear_stale_socket(self.address.path)
+            return await loop.create_unix_server(self._accept, self.address.path, backlog=BACKLOG, **tls)
+        if self.shared_socket is not None:
+            return await loop.create_server(self._accept, sock=self.shared_socket.dup(), backlog=BACKLOG, **tls)
+        # `localhost` in both families would be two sockets with two free ports, and not every machine has IPv6.
+        host = "127.0.0.1" if self.address.host.lower() == "localhost" else self.address.host
+        reuse_port = self.reuse_port or None
+        return await loop.create_server(
+            self._accept, host, self.address.port, backlog=BACKLOG, reuse_port=reuse_port, **tls
+        )
 
     def _accept(self) -> K:
         return self.factory(self)
@@ -314,31 +416,57 @@ class Listener(Endpoint[K]):
 
     def stop_accepting(self) -> None:
         """New clients are refused by the kernel from here on; open connections stay."""
+        self._refusing = False
+        self._stop_server()
+        if self.shared_socket is not None:
+            self.shared_socket.close()
+        if self._socket_file is not None:
+            sockets.remove_own_socket(self.address.path, self._socket_file)
+            self._socket_file = None
+
+    def _stop_server(self) -> None:
         if self._server is not None:
             self._server.close()
             self._server = None
 
     def set_refusing(self, refusing: bool) -> None:
-        """Really refuse: without a listening socket the kernel answers a connect with a reset."""
+        """Really refuse: without a listening socket the kernel answers a connect with a reset.
+
+        (A socket that processes share goes on listening in the others: there, connections are accepted and reset.)
+        """
+        if refusing == self._refusing or self.shared_socket is not None:
+            return
         if refusing and self._server is not None:
-            self.stop_accepting()
             self._refusing = True
-        elif not refusing and self._refusing:
+            self._stop_server()
+        elif not refusing:
             self._refusing = False
-            self._relisten = asyncio.get_running_loop().create_task(self.start())
+            if self._relisten is None or self._relisten.done():
+                self._relisten = asyncio.get_running_loop().create_task(self._listen_again())
+
+    async def _listen_again(self) -> None:
+        while self.state is EndpointState.OPEN and not self._refusing and self._server is None:
+            try:
+                await self.start()
+            except ListenError as error:
+                self.log.error("still refusing", listener=self.name, reason=str(error))
+                await asyncio.sleep(RELISTEN_S)
+        if self._refusing or self.state is not EndpointState.OPEN:
+            self._stop_server()
 
     async def drain(self, timeout_s: float) -> None:
         self.stop_accepting()
         await super().drain(timeout_s)
 
     def close(self) -> None:
-        self._refusing = False
         self.stop_accepting()
         super().close()
 
 
 class Dialler(Endpoint[K]):
     """Makes connections to other servers, under the node's faults; one per purpose (health checks, upstreams)."""
+
+    _dialling = 0
 
     async def dial(
         self,
@@ -351,23 +479,37 @@ class Dialler(Endpoint[K]):
         server_hostname: str | None = None,
     ) -> K:
         """An open connection. Raises DialError, also when it takes longer than `timeout_s` of loop time."""
-        loop = asyncio.get_running_loop()
+        if self.state is not EndpointState.OPEN:
+            raise DialError(f"cannot connect to {address}: closed")
+        if len(self.connections) + self._dialling >= self.capacity:
+            raise DialError(f"cannot connect to {address}: {self.capacity} connections are open already")
         connection = factory(self)
         connection.peer_name = peer_name
+        self._dialling += 1
         try:
-            if self.faults is not None and self.faults.active:
-                await self.faults.before_dial(self, address, peer_name, timeout_s)
             async with asyncio.timeout(timeout_s):
-                if address.path:
-                    await loop.create_unix_connection(
-                        lambda: connection, address.path, ssl=tls, server_hostname=server_hostname
-                    )
-                else:
-                    await loop.create_connection(
-                        lambda: connection, address.host, address.port, ssl=tls, server_hostname=server_hostname
-                    )
+                if self.faults is not None and self.faults.active:
+                    await self.faults.before_dial(self, address, peer_name)
+                await self._connect(address, connection, tls, server_hostname)
         except TimeoutError as error:
             raise DialError(f"connecting to {address} took longer than {timeout_s:g} s") from error
-        except OSError as error:
-            raise DialError(f"cannot connect to {address}: {error.strerror or error}") from error
+        except (OSError, UnicodeError) as error:
+            raise DialError(f"cannot connect to {address}: {sockets.reason(error)}") from error
+        finally:
+            self._dialling -= 1
+        if connection not in self.connections:  # a fault, or the peer, has reset it at once
+            raise DialError(f"cannot connect to {address}: closed at once")
         return connection
+
+    async def _connect(
+        self, address: Address, connection: K, tls: ssl.SSLContext | None, server_hostname: str | None
+    ) -> None:
+        loop = asyncio.get_running_loop()
+        if address.path:
+            await loop.create_unix_connection(
+                lambda: connection, address.path, ssl=tls, server_hostname=server_hostname
+            )
+        else:
+            await loop.create_connection(
+                lambda: connection, address.host, address.port, ssl=tls, server_hostname=server_hostname
+            )

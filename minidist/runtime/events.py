@@ -28,7 +28,7 @@ class EventLog:
         self._followers: dict[int, Callable[[Event], object]] = {}
         self._next_follower = 0
 
-    def emit(self, event: str, **detail: Any) -> None:
+    def emit(self, event: str, /, **detail: Any) -> None:
         """Record that something happened."""
         self.sequence += 1
         record = {"time": self.wall() / 1000, "node": self.node, "event": event, "detail": detail}

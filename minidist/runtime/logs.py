@@ -23,16 +23,16 @@ class NodeLog:
         self.node = node
         self.logger = logging.getLogger(f"{ROOT}.{node}")
 
-    def debug(self, message: str, **fields: Any) -> None:
+    def debug(self, message: str, /, **fields: Any) -> None:
         self._write(logging.DEBUG, message, fields)
 
-    def info(self, message: str, **fields: Any) -> None:
+    def info(self, message: str, /, **fields: Any) -> None:
         self._write(logging.INFO, message, fields)
 
-    def warning(self, message: str, **fields: Any) -> None:
+    def warning(self, message: str, /, **fields: Any) -> None:
         self._write(logging.WARNING, message, fields)
 
-    def error(self, message: str, *, exc_info: BaseException | None = None, **fields: Any) -> None:
+    def error(self, message: str, /, *, exc_info: BaseException | None = None, **fields: Any) -> None:
         self._write(logging.ERROR, message, fields, exc_info)
 
     def _write(self, level: int, message: str, fields: dict[str, Any], exc_info: BaseException | None = None) -> None:
@@ -44,22 +44,33 @@ def _timestamp(created_s: float) -> str:
     return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(created_s)) + f".{int(created_s * 1000) % 1000:03d}Z"
 
 
+def _plain(value: object) -> str:
+    """A value on one line: what a peer sent must not look like another field or another line."""
+    text = str(value)
+    return text if text.isprintable() and not set(text) & set(' "=') else json.dumps(text)
+
+
 class TextFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
-        fields = "".join(f" {key}={value}" for key, value in getattr(record, "fields", {}).items())
+        fields = "".join(f" {key}={_plain(value)}" for key, value in getattr(record, "fields", {}).items())
         node = getattr(record, "node", record.name)
         line = f"{_timestamp(record.created)} {record.levelname:<7} {node} {record.getMessage()}{fields}"
         return line + "\n" + self.formatException(record.exc_info) if record.exc_info else line
 
 
+def _json(value: object) -> object:
+    return value if isinstance(value, str | int | float | None) else str(value)
+
+
 class JsonFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
-        line = {
+        line: dict[str, object] = {
             "time": _timestamp(record.created),
             "level": record.levelname.lower(),
             "node": getattr(record, "node", record.name),
             "message": record.getMessage(),
-        } | {key: str(value) for key, value in getattr(record, "fields", {}).items()}
+        }
+        line |= {key: _json(value) for key, value in getattr(record, "fields", {}).items() if key not in line}
         if record.exc_info:
             line["exception"] = self.formatException(record.exc_info)
         return json.dumps(line)

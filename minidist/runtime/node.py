@@ -18,6 +18,7 @@ with `report()`, received by `reported()`. In one process these are calls; with 
 """
 
 import asyncio
+import dataclasses
 import os
 import socket
 from collections.abc import Callable, Iterable
@@ -25,11 +26,13 @@ from enum import Enum
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeVar
 
 from minidist import __version__
-from minidist.runtime.config import Address, Config
+from minidist.runtime.collector import Collector
+from minidist.runtime.config import Address, Config, ConfigError
 from minidist.runtime.connection import Connection
-from minidist.runtime.endpoint import Dialler, Limits, Listener
+from minidist.runtime.endpoint import Dialler, Lease, Limits, Listener
 from minidist.runtime.events import EventLog
-from minidist.runtime.faults import FaultError, FaultSet
+from minidist.runtime.faults import FaultSet
+from minidist.runtime.files import read_text
 from minidist.runtime.logs import NodeLog
 from minidist.runtime.metrics import Family, counter, gauge, merge_family, merge_figures
 from minidist.runtime.ports import Ports
@@ -41,6 +44,9 @@ if TYPE_CHECKING:
 
 K = TypeVar("K", bound=Connection)
 Message = dict[str, Any]
+
+# How long aborted connections have to say goodbye to their component; a round of the loop is enough.
+GOODBYE_S = 1.0
 
 
 class NodeState(Enum):
@@ -102,6 +108,9 @@ class Node:
         self.link: NodeLink = Link(self)
         self.workers: Workers | None = None
         self.shared_socket: socket.socket | None = None
+        self.lease: Lease | None = None  # in a worker: its part of max_clients, for the first listener
+        self.collector: Collector | None = None
+        self.unexpected_count = 0
         self.state = NodeState.STARTING
         self.admin: AdminServer | None = None
         self._started_s = 0.0
@@ -185,8 +194,11 @@ class Node:
             reuse_port=self.config.reuse_port,
             shared_socket=self.shared_socket,
         )
-        await listener.start()
+        if self.lease is not None and not self.listeners:
+            listener.lease = self.lease
+            self.lease.endpoint = listener
         self.listeners[name] = listener
+        await listener.start()
         return listener
 
     def dialler(self, name: str, limits: Limits | None = None, inspector: Inspector | None = None) -> Dialler[Any]:
@@ -215,6 +227,7 @@ class Node:
         """Recover, listen, open the admin port; on failure everything opened is closed again and the error raised."""
         self._started_s = asyncio.get_running_loop().time()
         try:
+            token = read_token(self.config)
             if self.halves is not Halves.DATA:
                 await self.open_control()
             if self.halves is Halves.CONTROL:
@@ -222,7 +235,7 @@ class Node:
             if self.halves is not Halves.CONTROL:
                 await self.open_data()
             if self.halves is not Halves.DATA:
-                await self._open_admin()
+                await self._open_admin(token)
         except BaseException:
             await self.stop()
             raise
@@ -231,15 +244,14 @@ class Node:
     async def _start_workers(self) -> None:
         from minidist.runtime.workers import Workers
 
-        self.faults.delegates = True
         self.link = self.workers = Workers(self, getattr(self.config, "workers", 1))
         await self.workers.start()
 
-    async def _open_admin(self) -> None:
+    async def _open_admin(self, token: str) -> None:
         from minidist.runtime.admin import AdminServer
         from minidist.runtime.node_admin import routes_of
 
-        self.admin = AdminServer(routes_of(self), self.config.admin, token=read_token(self.config), log=self.log)
+        self.admin = AdminServer(routes_of(self), self.config.admin, token=token, log=self.log)
         await self.admin.start()
 
     async def drain(self, timeout_s: float | None = None) -> None:
@@ -257,9 +269,12 @@ class Node:
         if self.workers is not None:
             await self.workers.stop()
         await self.close_all()
-        for endpoint in (*self.listeners.values(), *self.diallers.values()):
+        endpoints = [*self.listeners.values(), *self.diallers.values()]
+        for endpoint in endpoints:
             endpoint.close()
         self.faults.clear()
+        for endpoint in endpoints:
+            await endpoint.wait_empty(GOODBYE_S)  # aborted connections are told so in the loop's next round
         if self.admin is not None:
             await self.admin.close()
         await self.ports.close()
@@ -284,7 +299,8 @@ class Node:
             endpoint.counters = type(endpoint.counters)()
         await self.reset_data()
         if self.workers is not None:
-            await self.workers.reset()
+            self.workers.tell("reset", None)
+            await self.workers.settled()
         self.events.emit("reset")
 
     # What the admin port asks for; with workers it has reached all of them when these return.
@@ -293,31 +309,28 @@ class Node:
         """Set a fault; its id. Raises FaultError."""
         fault_id = self.faults.add(spec)
         if self.workers is not None:
-            try:
-                await self.workers.add_fault({**spec, "id": fault_id})
-            except FaultError:
-                self.faults.remove(fault_id)
-                raise
+            await self.workers.fault_taken(fault_id)
         return fault_id
 
     async def remove_fault(self, fault_id: str) -> bool:
         """End a fault; False when there is none of that id."""
+        known = self.faults.remove(fault_id)
         if self.workers is not None:
-            await self.workers.remove_fault(fault_id)
-        return self.faults.remove(fault_id)
+            await self.workers.settled()
+        return known
 
     async def clear_faults(self) -> list[str]:
         """End every fault; their ids."""
-        ids = list(self.faults.faults)
-        for fault_id in ids:
-            await self.remove_fault(fault_id)
-        self.faults.clear()
+        ids = self.faults.clear()
+        if self.workers is not None:
+            await self.workers.settled()
         return ids
 
     async def advance_clock(self, by_ms: int) -> None:
         self.clock.advance(by_ms)
         if self.workers is not None:
-            await self.workers.advance_clock(by_ms)
+            self.workers.tell("advance-clock", by_ms)
+            await self.workers.settled()
         self.events.emit("clock-moved", by_ms=by_ms, offset_ms=self.clock.offset_ms)
 
     async def whole_status(self) -> Message:
@@ -325,12 +338,19 @@ class Node:
         status = self.status()
         if self.workers is not None:
             statuses = await self.workers.statuses()
-            status["figures"] = merge_figures([status["figures"], *(each["figures"] for each in statuses)])
-            status["workers"] = [{"pid": each["pid"], "figures": each["figures"]} for each in statuses]
-            for fault in status["faults"]:
-                shares = [share for each in statuses for share in each["faults"] if share["id"] == fault["id"]]
-                fault["fired"] += sum(share["fired"] for share in shares)
+            figures = [each["figures"] for each in statuses.values()]
+            status["figures"] = merge_figures([status["figures"], *figures])
+            status["workers"] = [
+                {"worker": index, "pid": each["pid"], "figures": each["figures"]} for index, each in statuses.items()
+            ]
+            status["faults"] = self.workers.faults_of(statuses)
         return status
+
+    async def whole_faults(self) -> list[Message]:
+        """The faults that are set, with how often each has fired, in all workers together."""
+        if self.workers is None:
+            return self.faults.listed()
+        return self.workers.faults_of(await self.workers.statuses())
 
     async def whole_families(self) -> list[Family]:
         """The metrics of the node, all workers summed."""
@@ -344,9 +364,16 @@ class Node:
         before, self.config = self.config, config
         limits = self.limits()
         for listener in self.listeners.values():
-            limits.buffer_high_water_bytes = listener.limits.buffer_high_water_bytes
-            listener.apply_limits(limits)
+            high_water_bytes = listener.limits.buffer_high_water_bytes
+            listener.apply_limits(dataclasses.replace(limits, buffer_high_water_bytes=high_water_bytes))
         self.configured(before)
+        if self.workers is not None:
+            self.workers.configured()
+
+    def unexpected(self, loop: asyncio.AbstractEventLoop, context: Message) -> None:
+        """The loop's exception handler: a bug costs what it happened in (a connection, a task), and is not silent."""
+        self.unexpected_count += 1
+        self.log.error(str(context.get("message", "unexpected")), exc_info=context.get("exception"))
 
     # --- what others see --------------------------------------------------------------------------------------------
 
@@ -412,12 +439,21 @@ class Node:
         connections = [({"endpoint": each.name}, len(each.connections)) for each in endpoints]
         families.append(Family("connections", "gauge", "Open connections.", connections))
         families.append(counter("events_total", "Events emitted.", self.events.sequence))
+        families.append(counter("unexpected_errors_total", "Bugs: logged with a traceback.", self.unexpected_count))
+        if self.collector is not None:
+            families += self.collector.families()
         return [*families, *self.families()]
 
 
 def read_token(config: Config) -> str:
-    """The admin token of the file that the options name, or "". Raises OSError when it cannot be read."""
-    if not config.admin_token_file:
+    """The admin token of the file that the options name, or "". Raises ConfigError when there is none in it."""
+    path = config.admin_token_file
+    if not path:
         return ""
-    with open(config.admin_token_file, encoding="utf-8") as file:
-        return file.read().strip()
+    try:
+        token = read_text(path).strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError("--admin-token-file", path, f"a readable file ({error})") from error
+    if not token:
+        raise ConfigError("--admin-token-file", path, "a file with a token in it")
+    return token

@@ -12,7 +12,7 @@ POST /reset                            as new; connections stay
 from typing import TYPE_CHECKING, Any
 
 from minidist.runtime.admin import AdminError, Reply, Request, Routes, Stream, encode
-from minidist.runtime.config import parse_duration
+from minidist.runtime.config import parse_shift
 from minidist.runtime.faults import FaultError
 from minidist.runtime.metrics import exposition
 
@@ -31,7 +31,7 @@ def routes_of(node: "Node") -> Routes:
         ("GET", "/config"): lambda request: node.config.shown(),
         ("GET", "/metrics"): routes.metrics,
         ("GET", "/events"): routes.events,
-        ("GET", "/faults"): lambda request: {"faults": node.faults.listed()},
+        ("GET", "/faults"): routes.faults,
         ("POST", "/faults"): routes.add_fault,
         ("DELETE", "/faults"): routes.remove_fault,
         ("POST", "/clock"): routes.move_clock,
@@ -63,6 +63,9 @@ class NodeRoutes:
         follow = self.node.events.follow if request.query.get("follow") in ("1", "true") else None
         return Stream(self.node.events.since(after), follow)
 
+    async def faults(self, request: Request) -> "Message":
+        return {"faults": await self.node.whole_faults()}
+
     async def add_fault(self, request: Request) -> "Message":
         try:
             return {"id": await self.node.add_fault(_object(request))}
@@ -82,9 +85,9 @@ class NodeRoutes:
     async def move_clock(self, request: Request) -> "Message":
         given: Any = _object(request).get("advance")
         try:
-            by_ms = parse_duration(given.lstrip("+-")) * (-1 if given.startswith("-") else 1)
-        except (AttributeError, ValueError):
-            raise AdminError(400, f"advance: given {given!r}, allowed: a duration such as 1500ms, 30s, 2h") from None
+            by_ms = parse_shift(given)
+        except (TypeError, ValueError):
+            raise AdminError(400, f"advance: given {given!r}, allowed: a duration such as 1500ms, 30s, -2h") from None
         await self.node.advance_clock(by_ms)
         return {"clock_offset_ms": self.node.clock.offset_ms, "now_ms": self.node.clock.now_ms()}
 
@@ -105,6 +108,6 @@ def _object(request: Request) -> "Message":
 
 
 def _whole_number(text: str, name: str) -> int:
-    if not text.isdecimal():
+    if not (text.isascii() and text.isdecimal() and len(text) < 20):
         raise AdminError(400, f"{name}: given {text!r}, allowed: a whole number")
     return int(text)

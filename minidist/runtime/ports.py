@@ -32,6 +32,7 @@ class Ports:
         return self.disk
 
     async def close(self) -> None:
+        self.clock.close()
         if self.disk is not None:
             await self.disk.close()
 

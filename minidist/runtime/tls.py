@@ -1,23 +1,19 @@
-"""TLS contexts from PEM files. `ssl` is imported only where TLS is used: it costs tens of milliseconds."""
+"""TLS contexts from PEM files."""
 
-from typing import TYPE_CHECKING
+import ssl
 
 from minidist.runtime.config import Config, ConfigError
 
-if TYPE_CHECKING:
-    import ssl
 
-
-def server_context(config: Config) -> "ssl.SSLContext | None":
+def server_context(config: Config) -> ssl.SSLContext | None:
     """The listener's context of a node's options; None without --tls-cert. Raises ConfigError for bad files."""
     if not config.tls_cert:
         return None
-    import ssl
-
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     try:
-        context.load_cert_chain(config.tls_cert, config.tls_key)
+        # An encrypted key would ask for its password on the terminal: a daemon has none.
+        context.load_cert_chain(config.tls_cert, config.tls_key, password="")
     except (OSError, ssl.SSLError) as error:
         raise ConfigError(
             "--tls-cert/--tls-key", config.tls_cert, f"a PEM certificate and its key ({error})"

@@ -1,40 +1,42 @@
 """One worker process of a node with `--workers N`: `python -m minidist.runtime.worker CHANNEL-FD [LISTENER-FD]`.
 
 It waits for `start` on its channel, runs the DATA half of the component, answers the parent, and ends when the channel
-does. Signals are the parent's business: a Ctrl-C at the terminal reaches the whole group, and the parent drains us.
+does. Requests that come while it starts are carried out when it has. Signals are the parent's business: a Ctrl-C at the
+terminal reaches the whole group, and the parent drains us.
 """
 
 import asyncio
+import contextlib
+import importlib
 import os
 import signal
 import socket
 import sys
+from collections.abc import Callable
 from typing import Any
 
 from minidist.runtime import logs
-from minidist.runtime.channel import Channel
-from minidist.runtime.clock import Clock
+from minidist.runtime.channel import Channel, ChannelLost
 from minidist.runtime.collector import Collector
 from minidist.runtime.config import from_table
 from minidist.runtime.endpoint import Endpoint
+from minidist.runtime.faults.spec import Fault
 from minidist.runtime.loop import run
 from minidist.runtime.metrics import pack_family
 from minidist.runtime.node import Halves, Message, Node
 from minidist.runtime.ports import real_ports
 
+END_TIMEOUT_S = 0.5
 
-class Lease:
+
+class WorkerLease:
     """The worker's part of a limit on connections: asks the parent when it is used up (see endpoint.py)."""
 
-    def __init__(self, channel: Channel) -> None:
+    def __init__(self, channel: Channel, held: int) -> None:
         self.channel = channel
+        self.held = held
         self.endpoint: Endpoint[Any] | None = None
         self._asking: asyncio.Task[None] | None = None
-
-    def hold(self, endpoint: Endpoint[Any], granted: int) -> None:
-        self.endpoint = endpoint
-        endpoint.lease = self
-        endpoint.limits.max_connections = granted
 
     def ask(self) -> None:
         """Ask the parent for room for the connections that wait."""
@@ -43,17 +45,21 @@ class Lease:
 
     async def _ask(self) -> None:
         assert self.endpoint is not None
-        granted: int = await self.channel.request("lease", self.endpoint.waiting_count)
+        while asked := self.endpoint.waiting:
+            try:
+                granted: int = await self.channel.request("lease", len(asked))
+            except ChannelLost:
+                return  # the process ends
+            self.held += granted  # (not `+= await`: what is held may have changed meanwhile)
+            self.endpoint.lease_answered(asked)
         self._asking = None
-        self.endpoint.extend(granted)
 
     def give_back(self) -> int:
         """The parent recalls what is not used."""
-        endpoint = self.endpoint
-        if endpoint is None or self._asking is not None:
+        if self.endpoint is None:
             return 0
-        unused = max(0, endpoint.limits.max_connections - len(endpoint.connections))
-        endpoint.limits.max_connections -= unused
+        unused = max(0, self.held - len(self.endpoint.connections) - len(self.endpoint.waiting))
+        self.held -= unused
         return unused
 
 
@@ -76,14 +82,25 @@ class Worker:
     def __init__(self, shared: socket.socket | None) -> None:
         self.shared = shared
         self.node: Node | None = None
+        self.lease: WorkerLease | None = None
         self.gone = asyncio.Event()
+        self._started = asyncio.Event()
+        self._decisions: list[Message] = []  # that came while it starts
         methods = (
-            "start", "decide", "configure", "drain", "add-fault", "remove-fault", "advance-clock", "reset", "figures",
-            "status", "recall",
+            "configure", "drain", "add-fault", "remove-fault", "advance-clock", "drift", "reset", "figures", "status",
+            "recall",
         )  # fmt: skip
-        handlers = {method: getattr(self, method.replace("-", "_")) for method in methods}
+        handlers = {method: self._when_started(getattr(self, method.replace("-", "_"))) for method in methods}
+        handlers |= {"start": self.start, "decide": self.decide}
         self.channel = Channel(handlers, lost=self.gone.set)
-        self.lease = Lease(self.channel)
+
+    def _when_started(self, handler: Callable[[Any], Any]) -> Callable[[Any], Any]:
+        async def later(body: Any) -> Any:
+            await self._started.wait()
+            result = handler(body)
+            return await result if asyncio.iscoroutine(result) else result
+
+        return lambda body: handler(body) if self._started.is_set() else later(body)
 
     @property
     def running(self) -> Node:
@@ -92,49 +109,63 @@ class Worker:
 
     async def start(self, message: Message) -> dict[str, str]:
         """Run the data half; the answer is its listeners' addresses."""
-        from minidist.components import node_type
-
-        kind = node_type(message["component"])
+        module, _, name = message["node"].partition(":")
+        kind: type[Node] = getattr(importlib.import_module(module), name)
         config = from_table(kind.config_type, message["options"])
         logs.set_up(config.log_level, config.log_format)
         ports = real_ports(config.data_dir, message["seed"])
         offset_ms, rate = message["clock"]
-        move(ports.clock, offset_ms, rate)
+        ports.clock.advance(offset_ms)
+        ports.clock.drift(rate)
         node = self.node = kind(config, ports, Halves.DATA)
+        asyncio.get_running_loop().set_exception_handler(node.unexpected)
         node.link = WorkerLink(self.channel)
         node.shared_socket = self.shared
+        node.lease = self.lease = WorkerLease(self.channel, message["lease"])
+        node.faults.on_spent = self._spent
         for decision in message["decisions"]:
             node.decided(decision)
         await node.start()
-        self.lease.hold(next(iter(node.listeners.values())), message["lease"])
         for spec in message["faults"]:
             self.add_fault(spec)
         node.events.follow(lambda event: self.channel.send("event", event))
-        Collector().install()
+        node.collector = Collector()
+        node.collector.install()
+        for decision in self._decisions:
+            node.decided(decision)
+        self._started.set()
         return node.addresses()
 
     def decide(self, decision: Message) -> None:
-        self.running.decided(decision)
+        if self._started.is_set():
+            self.running.decided(decision)
+        else:
+            self._decisions.append(decision)
 
     def configure(self, texts: dict[str, str]) -> None:
         node = self.running
-        kept = next(iter(node.listeners.values())).limits.max_connections
         own = {"listen": str(node.config.listen), "reuse_port": "yes" if node.config.reuse_port else "no"}
         node.configure(from_table(type(node.config), texts | own))
-        next(iter(node.listeners.values())).limits.max_connections = kept
 
     async def drain(self, timeout_s: float) -> None:
         await self.running.drain(timeout_s)
 
     def add_fault(self, spec: Message) -> None:
-        if spec.get("times") != 0:
-            self.running.faults.add(spec)
+        self.running.faults.add(spec)
 
-    def remove_fault(self, fault_id: str) -> None:
-        self.running.faults.remove(fault_id)
+    def remove_fault(self, ended: list[Any]) -> None:
+        fault_id, hurry = ended
+        self.running.faults.remove(fault_id, hurry=hurry)
+
+    def _spent(self, fault: Fault) -> None:
+        """The parent counts, and ends the fault for all."""
+        self.channel.send("spent", [fault.id, fault.fired])
 
     def advance_clock(self, by_ms: int) -> None:
         self.running.clock.advance(by_ms)
+
+    def drift(self, rate: float) -> None:
+        self.running.clock.drift(rate)
 
     async def reset(self, body: None) -> None:
         await self.running.reset()
@@ -146,14 +177,7 @@ class Worker:
         return self.running.status()
 
     def recall(self, body: None) -> int:
-        return self.lease.give_back()
-
-
-def move(clock: Clock, offset_ms: int, rate: float) -> None:
-    """Bring a new clock to where the parent's is."""
-    clock.advance(offset_ms)
-    if rate != 1.0:
-        clock.drift(rate)
+        return 0 if self.lease is None else self.lease.give_back()
 
 
 async def work(channel_fd: int, listener_fd: int | None) -> None:
@@ -163,6 +187,9 @@ async def work(channel_fd: int, listener_fd: int | None) -> None:
     end.setblocking(False)
     await asyncio.get_running_loop().create_connection(lambda: worker.channel, sock=end)
     await worker.gone.wait()
+    if worker.node is not None:
+        with contextlib.suppress(Exception):
+            await asyncio.wait_for(worker.node.stop(), END_TIMEOUT_S)
     os._exit(0)
 
 

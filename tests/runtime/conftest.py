@@ -1,9 +1,10 @@
-"""A tiny component for tests of the floor: a line server that answers each line with its upper case."""
+"""Nodes of a tiny component (line_server.py) and their clients, for tests of the floor."""
 
 import asyncio
 import random
+import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
-from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,13 +12,23 @@ import pytest_asyncio
 import uvloop
 
 from minidist.runtime.clock import Clock
-from minidist.runtime.config import Address, Config
-from minidist.runtime.connection import Connection
-from minidist.runtime.node import Node
+from minidist.runtime.config import Address
+from minidist.runtime.node import Halves, Node
 from minidist.runtime.ports import Ports
 
+sys.path.insert(0, str(Path(__file__).parent))  # worker processes import line_server from there
+
+from line_server import LineServer
+
 # What depends on how a loop's transports behave is tested on both loops.
-ON_BOTH_LOOPS = ("test_faults.py", "test_relay.py", "test_send_file.py", "test_links.py")
+ON_BOTH_LOOPS = (
+    "test_endpoint.py",
+    "test_faults.py",
+    "test_links.py",
+    "test_relay.py",
+    "test_send_file.py",
+    "test_tls.py",
+)
 
 
 def pytest_asyncio_loop_factories(
@@ -27,58 +38,14 @@ def pytest_asyncio_loop_factories(
     return factories | {"uvloop": uvloop.new_event_loop} if item.path.name in ON_BOTH_LOOPS else factories
 
 
-class LineInspector:
-    """Each line is a request whose name is its first word and whose key is its second."""
-
-    def requests(self, buffer: bytes) -> list[tuple[str, str, int]]:
-        found, start = [], 0
-        while (end := buffer.find(b"\n", start)) >= 0:
-            words = buffer[start:end].decode().split()
-            found.append((words[0] if words else "", words[1] if len(words) > 1 else "", end + 1))
-            start = end + 1
-        return found
-
-    def error_reply(self, request: bytes, text: str) -> bytes:
-        return f"!{text}\n".encode()
-
-
-class LineConnection(Connection):
-    __slots__ = ("buffer",)
-
-    def opened(self) -> None:
-        self.buffer = b""
-
-    def refused(self) -> bytes:
-        return b"!too many\n"
-
-    def data_received(self, data: bytes) -> None:
-        self.touched = True
-        *lines, self.buffer = (self.buffer + data).split(b"\n")
-        for line in lines:
-            if line.startswith(b"name "):
-                self.named(line[5:].decode())
-        self.transport.write(b"".join(line.upper() + b"\n" for line in lines))
-
-
-@dataclass(frozen=True, kw_only=True)
-class LineConfig(Config):
-    component = "line"
-
-
-class LineServer(Node):
-    config_type = LineConfig
-
-    async def open_data(self) -> None:
-        await self.listen("line", self.config.listen, LineConnection, inspector=LineInspector())
-
-
 async def no_disk() -> Any:
     raise AssertionError("this node needs no disk")
 
 
 def make_node(node_type: type[Node] = LineServer, **options: Any) -> Node:
     ports = Ports(Clock(), random.Random(7), no_disk)
-    return node_type(node_type.config_type(listen=Address("127.0.0.1", 0), **options), ports)
+    config = node_type.config_type(**{"listen": Address("127.0.0.1", 0)} | options)
+    return node_type(config, ports, Halves.CONTROL if options.get("workers", 1) > 1 else Halves.BOTH)
 
 
 @pytest_asyncio.fixture
@@ -117,7 +84,11 @@ async def connect() -> AsyncIterator[Callable[[Node], Awaitable[Client]]]:
     clients: list[Client] = []
 
     async def start(node: Node) -> Client:
-        clients.append(Client(*await asyncio.open_connection(node.address.host, node.address.port)))
+        if node.address.path:
+            streams = await asyncio.open_unix_connection(node.address.path)
+        else:
+            streams = await asyncio.open_connection(node.address.host, node.address.port)
+        clients.append(Client(*streams))
         return clients[-1]
 
     yield start

@@ -39,7 +39,7 @@ DRAWN_KINDS = (*HOLDING_KINDS, Kind.RESET)
 REPORTED_FIRINGS = 10
 
 
-def _nothing(fault: Fault) -> None:
+def _nothing(*_: object) -> None:
     pass
 
 
@@ -53,10 +53,10 @@ class FaultSet:
         self.endpoints: list[Endpoint[Any]] = []
         self.faults: dict[str, Fault] = {}
         self.active = False
-        self.delegates = False  # the listeners are in worker processes, which have fault sets of their own
-        # Who else has to know: the control half of a node with workers, and each worker.
-        self.on_started: Callable[[Fault], None] = _nothing
-        self.on_ended: Callable[[Fault], None] = _nothing
+        # With workers, the listeners are in processes that have fault sets of their own, and have to know.
+        self.delegates = False
+        self.on_started: Callable[[Fault], object] = _nothing
+        self.on_ended: Callable[[Fault, bool], object] = _nothing
         self.on_spent: Callable[[Fault], None] = self._end_soon
         self._random = random.Random(ports.random.getrandbits(64))
         self._shims: dict[Connection, Shim] = {}
@@ -112,7 +112,7 @@ class FaultSet:
             self.ports.disk.faults.remove(disk_fault)
         self._refresh(fault, hurry)
         self.events.emit("fault-ended", id=fault.id, kind=fault.kind.value, fired=fault.fired)
-        self.on_ended(fault)
+        self.on_ended(fault, hurry)
         return True
 
     def clear(self) -> list[str]:
@@ -183,28 +183,28 @@ class FaultSet:
         self._pgids.clear()
         for endpoint in self.endpoints:
             for connection in list(endpoint.connections):
-                self._take_hold(connection, hurry)
+                self._take_hold(connection, hurry=hurry)
             endpoint.set_refusing(self._refuses_everyone())
         for dial in self._dials:
             if not dial.done():
                 dial.set_result(None)
         self._dials.clear()
 
-    def attach(self, connection: Connection) -> bool:
+    def attach(self, connection: Connection, *, new: bool) -> bool:
         """A new or newly named connection, while faults are active; False when a fault has ended it at once."""
         if connection.endpoint.accepts:
             for fault in list(self.faults.values()):
                 if fault.kind is Kind.REFUSE and self._concerns(fault, connection) and self.hits(fault):
                     connection.reset()
                     return False
-        self._take_hold(connection, hurry=False)
+        self._take_hold(connection, hurry=False, new=new)
         return not connection.closing
 
-    def _take_hold(self, connection: Connection, hurry: bool) -> None:
+    def _take_hold(self, connection: Connection, *, hurry: bool, new: bool = False) -> None:
         faults = [fault for fault in self.faults.values() if self._acts(fault, connection)]
         shim = self._shims.get(connection)
         if shim is None and faults and not connection.closing and not connection.transport.is_closing():
-            shim = self._shims[connection] = Shim(self, connection)
+            shim = self._shims[connection] = Shim(self, connection, new)
         if shim is not None:
             shim.apply(faults, hurry)
 

@@ -2,7 +2,7 @@
 
 A user's own program says no name when it connects, so faults that name it find it here: the socket with our peer's
 address is looked up in /proc/net/tcp{,6} (proc(5)), its inode among the descriptors of the processes of the groups in
-question. Only done while a fault with such a peer is set.
+question. Only done while a fault with such a peer is set, once for each connection.
 """
 
 import os
@@ -27,24 +27,34 @@ def inode_of_port(port: int, remote_port: int) -> int | None:
     return None
 
 
-def group_holding(inode: int, pgids: tuple[int, ...]) -> int | None:
+def group_holding(inode: int, pgids: frozenset[int]) -> int | None:
     """Which of these process groups has a descriptor of the socket; None when none has."""
     for entry in os.listdir("/proc"):
         if not entry.isdigit():
             continue
         try:
             pgid = os.getpgid(int(entry))
-            if pgid in pgids and _holds(int(entry), inode):
-                return pgid
-        except (OSError, ValueError):
-            continue  # it ended meanwhile, or is not ours to look into
+        except OSError:
+            continue  # it ended meanwhile
+        if pgid in pgids and _holds(int(entry), inode):
+            return pgid
     return None
 
 
 def _holds(pid: int, inode: int) -> bool:
     wanted = f"socket:[{inode}]"
     directory = f"/proc/{pid}/fd"
-    return any(os.readlink(f"{directory}/{fd}") == wanted for fd in os.listdir(directory))
+    try:
+        descriptors = os.listdir(directory)
+    except OSError:
+        return False  # it ended meanwhile, or is not ours to look into
+    for descriptor in descriptors:
+        try:
+            if os.readlink(f"{directory}/{descriptor}") == wanted:
+                return True
+        except OSError:
+            continue  # this one was closed meanwhile
+    return False
 
 
 def port_of(address: str) -> int | None:

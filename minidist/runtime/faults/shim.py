@@ -1,250 +1,153 @@
 """What stands between the loop's transport and a connection while a fault is set on it.
 
-To the loop the shim is the protocol, to the connection it is the transport. Each direction is a `Pipe`: bytes enter,
-wait as long as the faults say, and leave in order. When the last fault has gone and both pipes are empty, the shim
-takes itself out again, so that a stream without faults costs nothing.
+To the loop the shim is the protocol, to the connection it is the transport. Each direction is a `Pipe`. When the last
+fault has gone and both pipes are empty, the shim takes itself out again, so that a stream without faults costs nothing.
 
     loop's transport ⇄ Shim (protocol | transport) ⇄ Connection
 
 End of file and loss of the connection travel through the incoming pipe behind the bytes before them: a partitioned node
 does not learn that its peer has gone. What the node itself does (close after everything was sent, abort) is immediate.
+
+The connection may be a stand-in (relay): events go to whatever protocol the transport had, and has at the end.
 """
 
 import asyncio
-import collections
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, cast
 
 from minidist.runtime.connection import Connection
+from minidist.runtime.faults.pipe import Pipe
 from minidist.runtime.faults.spec import Direction, Fault, Kind
 
 if TYPE_CHECKING:
     from minidist.runtime.faults.faultset import FaultSet
 
-# A pipe that holds more pauses its source: the sender sees back-pressure, as of a full socket buffer.
+# A pipe that holds more pauses its source (the sender sees back-pressure, as of a full socket buffer) until it holds
+# a quarter of it.
 PIPE_LIMIT_BYTES = 1 << 20
-# What a lost segment costs a stream: the retransmission time-out of RFC 6298 as Linux sets it at least.
-RETRANSMISSION_S = 0.2
-# Bandwidth is made of slices, so that a trickle arrives as a trickle.
-SLICES_PER_S = 20
+LOW_WATER_BYTES = PIPE_LIMIT_BYTES // 4
 # A request of which so much has come without an end is let through unseen.
 LONGEST_REQUEST_BYTES = 1 << 20
-
-Item = bytes | Callable[[], None]
-
-
-class Pipe:
-    """One direction of one connection: a queue of items with the loop time at which each may leave."""
-
-    def __init__(self, shim: "Shim", direction: Direction, deliver: Callable[[bytes], None]) -> None:
-        self.shim = shim
-        self.direction = direction
-        self.deliver = deliver
-        self.faults: list[Fault] = []
-        self.queue: collections.deque[tuple[float, Item]] = collections.deque()
-        self.size = 0
-        self.passed_bytes = 0
-        self._free_at_s = 0.0  # when the line of a bandwidth fault is free again
-        self._last_at_s = 0.0
-        self._timer: asyncio.TimerHandle | None = None
-        self.held = False  # the receiving side asked for a pause
-
-    def put(self, data: bytes) -> None:
-        for piece in self._slices(data):
-            self._put(self._due_s(len(piece)), piece)
-        self.run()
-
-    def put_last(self, end: Callable[[], None]) -> None:
-        """An end of file or a loss, behind everything that was put before."""
-        self._put(self._last_at_s, end)
-        self.run()
-
-    def _put(self, at_s: float, item: Item) -> None:
-        self._last_at_s = max(self._last_at_s, at_s)
-        self.queue.append((self._last_at_s, item))
-        if isinstance(item, bytes):
-            self.size += len(item)
-
-    def _slices(self, data: bytes) -> list[bytes]:
-        rates = [fault.number("bytes_per_s") for fault in self.faults if fault.kind is Kind.BANDWIDTH]
-        if not rates:
-            return [data]
-        size = max(1, int(min(rates) / SLICES_PER_S))
-        return [data[start : start + size] for start in range(0, len(data), size)]
-
-    def _due_s(self, size: int) -> float:
-        """When a piece of so many bytes that comes now may leave."""
-        now_s = self.shim.loop.time()
-        due_s = now_s
-        for fault in self.faults:
-            if fault.kind is Kind.BANDWIDTH:
-                self.shim.faultset.fired(fault)
-                rate = max(fault.number("bytes_per_s"), 1e-9)
-                self._free_at_s = max(self._free_at_s, now_s) + size / rate
-                due_s = max(due_s, self._free_at_s)
-            elif fault.kind is Kind.DELAY and self.shim.faultset.hits(fault):
-                spread = fault.number("jitter_ms") * self.shim.faultset.random_of(fault).uniform(-1, 1)
-                due_s += max(0.0, fault.number("ms") + spread) / 1000
-            elif fault.kind is Kind.DROP:
-                stall_s = RETRANSMISSION_S
-                while stall_s < 60 and self.shim.faultset.hits(fault):
-                    due_s += stall_s
-                    stall_s *= 2
-                    if fault.probability >= 1:
-                        return float("inf")  # every retransmission is lost too
-        return due_s
-
-    def _blocked(self) -> bool:
-        """Nothing passes: a partition, or a hang whose bytes are used up."""
-        for fault in self.faults:
-            if fault.kind is Kind.PARTITION:
-                return True
-            if fault.kind is Kind.HANG and self.passed_bytes >= fault.number("after_bytes"):
-                return True
-        return False
-
-    def _reset_after(self) -> float | None:
-        """How many more bytes may pass before a reset fault strikes; None without one."""
-        left = [fault.number("after_bytes") - self.passed_bytes for fault in self.faults if fault.kind is Kind.RESET]
-        return max(0.0, min(left)) if left else None
-
-    def run(self) -> None:
-        """Let out what is due; arm a timer for the next."""
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-        loop = self.shim.loop
-        while self.queue and not self.held:
-            if self._blocked():
-                self._note_blocking()
-                return
-            at_s, item = self.queue[0]
-            if at_s > loop.time():
-                if at_s != float("inf"):
-                    self._timer = loop.call_at(at_s, self.run)
-                return
-            self.queue.popleft()
-            if not isinstance(item, bytes):
-                item()
-                continue
-            self.size -= len(item)
-            left = self._reset_after()
-            if left is not None and left < len(item):
-                self.shim.struck(Kind.RESET)
-                return
-            self.passed_bytes += len(item)
-            self.deliver(item)
-        self.shim.settled()
-
-    def _note_blocking(self) -> None:
-        for fault in self.faults:
-            if fault.kind in (Kind.PARTITION, Kind.HANG) and self.size:
-                self.shim.faultset.fired_on(fault, self.shim.connection)
-
-    def hurry(self) -> None:
-        """Nothing slows the pipe any more: what waits may leave now."""
-        self.queue = collections.deque((0.0, item) for _, item in self.queue)
-        self._last_at_s = 0.0
-
-    def stop(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-        self.queue.clear()
-        self.size = 0
 
 
 class Shim(asyncio.Transport, asyncio.Protocol):
     """Protocol towards the loop's transport, transport towards the connection."""
 
-    def __init__(self, faultset: "FaultSet", connection: Connection, *, new: bool = False) -> None:
+    def __init__(self, faultset: "FaultSet", connection: Connection, new: bool) -> None:
         super().__init__()
         self.faultset = faultset
         self.connection = connection
         self.real = connection.transport
-        # Where events go: the connection, or what stands in for it (relay.py).
+        # Where events go: the connection, or what stands in for it (relay).
         self.protocol = cast(asyncio.Protocol, self.real.get_protocol())
         self.loop = asyncio.get_running_loop()
-        self.incoming = Pipe(self, Direction.IN, self._arrived)
-        self.outgoing = Pipe(self, Direction.OUT, self._leaves)
+        self.incoming = Pipe(faultset, connection, Direction.IN, self._arrived, self.struck, self._settle_soon)
+        self.outgoing = Pipe(faultset, connection, Direction.OUT, self._leaves, self.struck, self._settle_soon)
         self.counted: list[str] = []  # ids of the faults that have counted this connection
         self._requests = b""  # the start of a request, while a reply fault waits for its end
-        # As the protocol left it: it may have paused reading, and have been told to pause writing.
-        # (uvloop's transports begin to read only after connection_made.)
+        self._at_request = True  # whether the next byte begins a request, as far as anybody knows
+        # As the protocol left it: it may have paused reading, and have been told to pause writing. (uvloop begins to
+        # read a new connection only after connection_made.)
         self._reading = new or self.real.is_reading()
         self.incoming.held = not self._reading
         self._told_pause = self.outgoing.held = connection.write_paused
+        self._full = False  # the incoming pipe has paused the loop's transport
+        self._ended = False  # the peer's end of file has come
         self._wants_close = False
+        self._lost: tuple[Exception | None] | None = None  # the loop's transport is gone, with this error
+        self._gone = False  # … and the protocol knows, or the shim has left
+        self._settling = False
         self.real.set_protocol(self)
         connection.transport = self
 
-    def apply(self, faults: list[Fault]) -> None:
+    def apply(self, faults: list[Fault], hurry: bool) -> None:
         """These faults hold from now on; with none, what still waits goes out and the shim leaves."""
+        had_replies = bool(self._replies())
         for pipe in (self.incoming, self.outgoing):
-            before = pipe.faults
-            pipe.faults = [fault for fault in faults if fault.acts_on(pipe.direction)]
-            if before and not pipe.faults:
-                pipe.hurry()
-        if not self._replies() and self._requests:
-            rest, self._requests = self._requests, b""
-            self.protocol.data_received(rest)
-        strikes = [f for f in faults if f.kind is Kind.RESET and not f.number("after_bytes")]
-        if strikes:
-            self.struck(Kind.RESET)
-            return
-        self.incoming.run()
-        self.outgoing.run()
+            pipe.apply([fault for fault in faults if fault.acts_on(pipe.direction)], hurry)
+        if self._replies() and not had_replies:
+            self._at_request = not self.connection.mid_request()
+        elif had_replies and not self._replies():
+            self.incoming.put_back(self._requests)
+            self._requests = b""
+        for fault in faults:
+            if fault.kind is Kind.RESET and not fault.number("after_bytes") and not fault.spent:
+                self.struck(fault)
+                return
 
-    def struck(self, kind: Kind) -> None:
+    def struck(self, fault: Fault) -> None:
         """A reset fault has used up its bytes."""
-        for fault in self.faultset.of_kind(self.connection, kind):
-            self.faultset.fired(fault)
-        self.incoming.stop()
-        self.outgoing.stop()
+        self.faultset.fired(fault)
+        self.incoming.drop_data()
+        self.outgoing.drop_data()
         Connection.reset(self.connection)
 
-    def settled(self) -> None:
-        """A pipe ran empty: tell the writer it may go on, close if that was asked for, leave if nothing holds us."""
-        if self._told_pause and self.outgoing.size <= PIPE_LIMIT_BYTES // 4:
+    def _settle_soon(self) -> None:
+        if not self._settling:
+            self._settling = True
+            self.loop.call_soon(self._settle)
+
+    def _settle(self) -> None:
+        """A pipe ran: who was paused may go on, close if that was asked for, leave if nothing holds us."""
+        self._settling = False
+        if self._gone:
+            return
+        if self._told_pause and not self.outgoing.held and self.outgoing.size <= LOW_WATER_BYTES:
             self._told_pause = False
             self.protocol.resume_writing()
-        if self._reading and self.incoming.size <= PIPE_LIMIT_BYTES // 4 and not self.real.is_closing():
-            self.real.resume_reading()
+        if self._full and self.incoming.size <= LOW_WATER_BYTES:
+            self._full = False
+            self._resume_real()
         if self._wants_close and not self.outgoing.queue:
             self.real.close()
-        idle = not (self.incoming.queue or self.outgoing.queue or self.incoming.faults or self.outgoing.faults)
-        if idle and self.connection.transport is self and not self._requests and not self.real.is_closing():
+        if self._idle():
             self.real.set_protocol(self.protocol)
-            self.connection.transport = self.real
-            self.faultset.detached(self.connection)
-            if self._told_pause:
-                self.protocol.resume_writing()
+            self.end()
 
-    # --- incoming ---------------------------------------------------------------------------------------------------
+    def _idle(self) -> bool:
+        busy = self.incoming.queue or self.outgoing.queue or self._requests or self.outgoing.held or self._full
+        faults = self.incoming.faults or self.outgoing.faults
+        return not (busy or faults or self._told_pause or self.real.is_closing())
+
+    def end(self) -> None:
+        """Take the shim out: the connection is on the loop's transport again."""
+        self._gone = True
+        self.connection.transport = self.real
+        self.faultset.detached(self.connection)
+        self.incoming.close()
+        self.outgoing.close()
+
+    # --- incoming: the protocol that the loop's transport sees ------------------------------------------------------
 
     def data_received(self, data: bytes) -> None:
+        if self._wants_close:
+            return
         self.incoming.put(data)
-        if self.incoming.size > PIPE_LIMIT_BYTES:
+        if self.incoming.size > PIPE_LIMIT_BYTES and not self._full and not self.real.is_closing():
+            self._full = True
             self.real.pause_reading()
 
     def eof_received(self) -> bool:
-        self.incoming.put_last(self._eof)
-        return True
+        if not self._ended:  # some transports say it again when reading is resumed
+            self._ended = True
+            self.incoming.put_last(self._eof)
+        # A TLS transport cannot stay half open, and warns when asked to.
+        return self.real.get_extra_info("sslcontext") is None
 
     def _eof(self) -> None:
         if not self.protocol.eof_received():
             self.close()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        if self.connection.closing:
-            self._lost(exc)
+        self._lost = (exc,)
+        if self._wants_close or self.connection.closing:
+            self._tell_lost()
         else:
-            self.incoming.put_last(lambda: self._lost(exc))
+            self.incoming.put_last(self._tell_lost)
 
-    def _lost(self, exc: Exception | None) -> None:
-        self.incoming.stop()
-        self.outgoing.stop()
-        self.faultset.detached(self.connection)
-        self.protocol.connection_lost(exc)
+    def _tell_lost(self) -> None:
+        if not self._gone and self._lost is not None:
+            self.end()
+            self.protocol.connection_lost(self._lost[0])
 
     def pause_writing(self) -> None:
         self.outgoing.held = True
@@ -253,33 +156,50 @@ class Shim(asyncio.Transport, asyncio.Protocol):
         self.outgoing.held = False
         self.outgoing.run()
 
+    # --- requests, for reply faults ---------------------------------------------------------------------------------
+
     def _replies(self) -> list[Fault]:
         return [fault for fault in self.incoming.faults if fault.kind is Kind.REPLY and not fault.spent]
 
     def _arrived(self, data: bytes) -> None:
-        """Bytes reach the connection; requests that a reply fault chooses are answered here instead."""
+        """Bytes reach the connection; requests that a reply fault chooses are answered instead."""
         inspector = self.connection.endpoint.inspector
-        if not self._replies() or inspector is None:
+        if inspector is None or not self._replies():
             self.protocol.data_received(data)
-            return
-        buffer = self._requests + data
+        elif not self._at_request:
+            self.protocol.data_received(data)
+            self._at_request = not self.connection.mid_request()
+        else:
+            buffer, self._requests = self._requests + data, b""
+            self._requests = self._answered(buffer)
+            if self._requests and (len(self._requests) > LONGEST_REQUEST_BYTES or not self._replies()):
+                rest, self._requests = self._requests, b""
+                self._at_request = False
+                self.protocol.data_received(rest)
+
+    def _answered(self, buffer: bytes) -> bytes:
+        """Pass on or answer every whole request; what is left of the buffer."""
+        inspector = self.connection.endpoint.inspector
+        assert inspector is not None
         start = 0
         for name, key, end in inspector.requests(buffer):
+            if self._wants_close or self.real.is_closing():
+                return b""
+            if self.incoming.held:
+                self.incoming.put_back(buffer[start:])
+                return b""
             fault = next((f for f in self._replies() if f.matches_request(name, key) and self.faultset.hits(f)), None)
             if fault is None:
                 self.protocol.data_received(buffer[start:end])
             else:
-                self.write(inspector.error_reply(buffer[start:end], str(fault.parameters["error"])))
+                self.connection.answer_instead(inspector.error_reply(buffer[start:end], str(fault.parameters["error"])))
             start = end
-        self._requests = buffer[start:]
-        if len(self._requests) > LONGEST_REQUEST_BYTES or (self._requests and not self._replies()):
-            rest, self._requests = self._requests, b""
-            self.protocol.data_received(rest)
+        return buffer[start:]
 
     # --- outgoing: the transport that the connection sees -----------------------------------------------------------
 
     def write(self, data: Any) -> None:
-        if data:
+        if data and not self._wants_close and self._lost is None:
             self.outgoing.put(bytes(data))
             if self.outgoing.size > PIPE_LIMIT_BYTES and not self._told_pause:
                 self._told_pause = True
@@ -293,18 +213,29 @@ class Shim(asyncio.Transport, asyncio.Protocol):
             self.real.write(data)
 
     def write_eof(self) -> None:
-        self.outgoing.put_last(lambda: None if self.real.is_closing() else self.real.write_eof())
+        self.outgoing.put_last(self._leaves_eof)
+
+    def _leaves_eof(self) -> None:
+        if not self.real.is_closing():
+            self.real.write_eof()
 
     def can_write_eof(self) -> bool:
         return self.real.can_write_eof()
 
     def close(self) -> None:
         self._wants_close = True
-        self.outgoing.run()
-        if not self.outgoing.queue:
+        self.incoming.drop_data()
+        if self._lost is not None:
+            self.loop.call_soon(self._tell_lost)
+        elif not self.outgoing.queue:
             self.real.close()
 
     def abort(self) -> None:
+        self._wants_close = True
+        self.incoming.drop_data()
+        self.outgoing.drop_data()
+        if self._lost is not None:
+            self.loop.call_soon(self._tell_lost)
         self.real.abort()
 
     def is_closing(self) -> bool:
@@ -313,13 +244,17 @@ class Shim(asyncio.Transport, asyncio.Protocol):
     def pause_reading(self) -> None:
         self._reading = False
         self.incoming.held = True
-        self.real.pause_reading()
+        if not self.real.is_closing():
+            self.real.pause_reading()
 
     def resume_reading(self) -> None:
         self._reading = True
         self.incoming.held = False
-        self.incoming.run()
-        if self.incoming.size <= PIPE_LIMIT_BYTES and not self.real.is_closing():
+        self.incoming.run_soon()
+        self._resume_real()
+
+    def _resume_real(self) -> None:
+        if self._reading and not self._full and not self._ended and not self.real.is_closing():
             self.real.resume_reading()
 
     def is_reading(self) -> bool:

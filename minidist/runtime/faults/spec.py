@@ -10,12 +10,13 @@ program: it is recognised by the process group that holds the other end of a con
 """
 
 import fnmatch
-from collections.abc import Mapping
+import math
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
 
-from minidist.runtime.config import parse_duration
+from minidist.runtime.config import parse_duration, parse_shift
 
 Spec = Mapping[str, Any]
 
@@ -62,15 +63,16 @@ COMMON_KEYS = ("id", "kind", "peer", "direction", "probability", "times", "durat
 PARAMETERS: dict[Kind, dict[str, tuple[str, bool]]] = {
     Kind.PARTITION: {},
     Kind.DELAY: {"ms": ("number", True), "jitter_ms": ("number", False)},
-    Kind.BANDWIDTH: {"bytes_per_s": ("number", True)},
+    Kind.BANDWIDTH: {"bytes_per_s": ("rate", True)},
     Kind.DROP: {},
     Kind.REFUSE: {},
-    Kind.RESET: {"after_bytes": ("number", False)},
-    Kind.HANG: {"after_bytes": ("number", False)},
+    Kind.RESET: {"after_bytes": ("count", False)},
+    Kind.HANG: {"after_bytes": ("count", False)},
     Kind.REPLY: {"error": ("text", True), "match": ("text", False), "key": ("text", False)},
     Kind.DISK: {"what": ("disk", True), "ms": ("number", False)},
-    Kind.CLOCK: {"by": ("span", False), "rate": ("number", False)},
+    Kind.CLOCK: {"by": ("shift", False), "rate": ("number", False)},
 }
+SMALLEST_RATE = 0.001  # bytes per second
 DISK_FAULTS = ("slow", "full", "failing-fsync", "torn", "lost-unsynced")
 
 
@@ -162,39 +164,72 @@ def read_fault(spec: Spec, default_id: str) -> Fault:
             raise FaultError(name, None, f"a value: {kind.value} needs it")
     if kind is Kind.CLOCK and not parameters:
         raise FaultError("by", None, "a duration, or a rate")
+    times = _read_optional("count", "times", spec)
+    if times == 0:
+        raise FaultError("times", spec["times"], "a whole number, at least 1")
     return Fault(
-        id=str(spec.get("id") or default_id),
+        id=_read("text", "id", spec.get("id") or default_id),
         kind=kind,
         peers=_read_peers(spec.get("peer")),
         direction=_read_direction(spec.get("direction", "both")),
         probability=_read_probability(spec.get("probability", 1.0)),
-        times=None if spec.get("times") is None else int(_read("number", "times", spec["times"])),
-        duration_ms=None if spec.get("duration") is None else _read("span", "duration", spec["duration"]),
-        at_ms=_read("span", "at", spec.get("at") or 0),
-        seed=None if spec.get("seed") is None else int(_read("number", "seed", spec["seed"])),
+        times=times,
+        duration_ms=_read_optional("span", "duration", spec),
+        at_ms=_read_optional("span", "at", spec) or 0,
+        seed=_read_optional("count", "seed", spec),
         parameters=parameters,
     )
 
 
+# How a value is read: what it may be, and from what.
+FORMS: dict[str, tuple[str, Callable[[Any], Any]]] = {
+    "number": ("a number that is not negative", lambda given: _number(given, 0)),
+    "rate": ("a number above 0", lambda given: _number(given, SMALLEST_RATE)),
+    "count": ("a whole number that is not negative", lambda given: _whole(_number(given, 0))),
+    "span": ("a duration such as 1500ms, 30s, 2h", lambda given: _span(given, parse_duration, 0)),
+    "shift": ("a duration such as 1500ms, 30s, -2h", lambda given: _span(given, parse_shift, None)),
+    "disk": ("one of " + ", ".join(DISK_FAULTS), lambda given: _word(given, DISK_FAULTS)),
+    "text": ("text", lambda given: _word(given, None)),
+}
+
+
 def _read(form: str, key: str, given: Any) -> Any:
-    """A value in one of the forms: number (not negative), span (milliseconds, from text or number), disk, text."""
-    if form == "disk":
-        if given not in DISK_FAULTS:
-            raise FaultError(key, given, "one of " + ", ".join(DISK_FAULTS))
-        return given
-    if form == "text":
-        return str(given)
+    allowed, read = FORMS[form]
     try:
-        if form == "span" and isinstance(given, str):
-            sign = -1 if given.startswith("-") else 1
-            return sign * parse_duration(given.lstrip("+-"))
-        number = float(given)
-        if isinstance(given, bool) or (form == "number" and number < 0):
-            raise ValueError
-        return int(number) if number == int(number) else number
+        return read(given)
     except (ValueError, TypeError, OverflowError) as error:
-        allowed = "a duration such as 1500ms, 30s, 2h" if form == "span" else "a number that is not negative"
         raise FaultError(key, given, allowed) from error
+
+
+def _read_optional(form: str, key: str, spec: Spec) -> Any:
+    return None if spec.get(key) is None else _read(form, key, spec[key])
+
+
+def _number(given: Any, at_least: float | None) -> float:
+    """A number, or text that is one (as from a command line)."""
+    if isinstance(given, bool):
+        raise TypeError
+    number = float(given)
+    if not math.isfinite(number) or (at_least is not None and number < at_least):
+        raise ValueError
+    return int(number) if number == int(number) else number
+
+
+def _whole(number: float) -> int:
+    if number != int(number):
+        raise ValueError
+    return int(number)
+
+
+def _span(given: Any, parse: Callable[[str], int], at_least: float | None) -> int:
+    """Milliseconds, from text with a unit or from a number."""
+    return parse(given) if isinstance(given, str) else round(_number(given, at_least))
+
+
+def _word(given: Any, words: tuple[str, ...] | None) -> str:
+    if not isinstance(given, str) or (words is not None and given not in words):
+        raise ValueError
+    return given
 
 
 def _read_direction(given: Any) -> Direction:
@@ -206,18 +241,20 @@ def _read_direction(given: Any) -> Direction:
 
 def _read_probability(given: Any) -> float:
     try:
-        probability = float(given)
-    except (ValueError, TypeError) as error:
-        raise FaultError("probability", given, "a number from 0 to 1") from error
-    if not 0 <= probability <= 1:
+        probability = _number(given, 0)
+    except (ValueError, TypeError, OverflowError):
+        probability = 2.0
+    if probability > 1:
         raise FaultError("probability", given, "a number from 0 to 1")
-    return probability
+    return float(probability)
 
 
 def _read_peers(given: Any) -> tuple[Peer, ...]:
     if given is None:
         return ()
     peers = given if isinstance(given, list | tuple) else [given]
+    if not peers:
+        raise FaultError("peer", given, "at least one peer; leave the key out to mean everyone")
     return tuple(_read_peer(peer) for peer in peers)
 
 
@@ -227,10 +264,13 @@ def _read_peer(given: Any) -> Peer:
         is_address = bool(colon and host and port.isdigit() and not given.startswith("client:"))
         return Peer(addresses=(given,)) if is_address else Peer(name=given)
     try:
-        return Peer(
-            name=str(given.get("name", "")),
-            addresses=tuple(str(address) for address in given.get("addresses", ())),
-            pgids=tuple(int(pgid) for pgid in given.get("pgids", ())),
+        peer = Peer(
+            name=_word(given.get("name", ""), None),
+            addresses=tuple(_word(address, None) for address in given.get("addresses", ())),
+            pgids=tuple(_whole(_number(pgid, 1)) for pgid in given.get("pgids", ())),
         )
     except (AttributeError, TypeError, ValueError) as error:
         raise FaultError("peer", given, "a name, an address, or {name, addresses, pgids}") from error
+    if peer == Peer():
+        raise FaultError("peer", given, "a name, an address, or {name, addresses, pgids}")
+    return peer
