@@ -12,10 +12,13 @@ This file is the verb's end, without an event loop; control_server.py is the sup
 import contextlib
 import json
 import socket
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
 from minidist.cluster.rundir import RunDir
+
+CONNECT_TIMEOUT_S, CONNECT_PAUSE_S = 5.0, 0.01
 
 Message = dict[str, Any]
 
@@ -75,10 +78,12 @@ class Call:
 
 
 def begin(run_dir: RunDir, verb: str, **arguments: Any) -> Call:
-    """Send a request. Raises VerbError when nobody is there."""
-    connection = run_dir.connect()
-    if connection is None:
-        raise VerbError(f"no supervisor answers in {run_dir.path}")
+    """Send a request, also to a supervisor that is just starting. Raises VerbError when nobody is there."""
+    deadline_s = time.monotonic() + CONNECT_TIMEOUT_S
+    while (connection := run_dir.connect()) is None:
+        if not run_dir.in_use() or time.monotonic() > deadline_s:
+            raise VerbError(f"no supervisor answers in {run_dir.path}")
+        time.sleep(CONNECT_PAUSE_S)
     return Call(connection, verb, arguments)
 
 

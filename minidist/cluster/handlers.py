@@ -63,6 +63,7 @@ class Handlers:
     async def attach(self, request: Message, session: Session) -> Any:
         """Progress until everything is ready; an error, once all is stopped again, when it does not come to that."""
         outcome = self.supervisor.outcome
+        self.supervisor.attached.set()
         told = 0
         while True:
             done = outcome.done()
@@ -80,7 +81,8 @@ class Handlers:
         """A second `up`: start what is missing of the same file."""
         from minidist.cluster.growth import grow
 
-        await asyncio.shield(self.supervisor.outcome)
+        if await asyncio.shield(self.supervisor.outcome):
+            raise VerbError(f"the cluster in {self.cluster.run_dir.path} is going down")
         grow(self.supervisor, request["file"], request["name"])
         timeout_s = request["timeout_s"]
         told = len(self.supervisor.progress)
@@ -200,7 +202,7 @@ class Handlers:
     async def scale(self, request: Message, session: Session) -> Any:
         async with self.scaling:
             for group, count in request["groups"].items():
-                await scale(self.cluster, group, count, session.progress)
+                await scale(self.cluster, group, count, request["timeout_s"], session.progress)
 
     async def clock(self, request: Message, session: Session) -> Any:
         nodes = (

@@ -24,14 +24,14 @@ SCALABLE = (COMMAND, "cache", "balancer")
 DRAIN_TIMEOUT_S = 10.0
 
 
-async def scale(cluster: "Cluster", name: str, count: int, progress: Callable[[str], object]) -> None:
-    """Bring a group to `count` nodes; returns when they are ready. Raises ClusterError."""
+async def scale(cluster: "Cluster", name: str, count: int, timeout_s: float, progress: Callable[[str], object]) -> None:
+    """Bring a group to `count` nodes; returns when they are ready. Raises ClusterError, PortTaken."""
     group = _checked(cluster, name, count)
     nodes = cluster.groups[name]
     added = [cluster.add_node(group, index) for index in range(len(nodes), count)]
     removed = nodes[count:][::-1]
     if added:
-        await _start_or_forget(cluster, added)
+        await _start_or_forget(cluster, added, timeout_s)
         await _give(cluster, name, added)
     elif removed:
         await _take_away(cluster, name, removed)
@@ -44,14 +44,20 @@ async def scale(cluster: "Cluster", name: str, count: int, progress: Callable[[s
             progress(f"{user} keeps the environment it was started with; restart it to see the change")
 
 
-async def _start_or_forget(cluster: "Cluster", added: Sequence[Node]) -> None:
-    """Start new nodes; when one fails, none of them stays."""
+async def _start_or_forget(cluster: "Cluster", added: Sequence[Node], timeout_s: float) -> None:
+    """Start new nodes; when one fails or takes too long, none of them stays."""
+    from minidist.cluster.cluster import ClusterError
+
     try:
-        await cluster.start(added)
-    except BaseException:
-        await cluster.kill(added)
+        async with asyncio.timeout(timeout_s):
+            await cluster.start(added)
+    except BaseException as error:
+        missing = cluster.unready(added)
+        await cluster.stop(added, 0.0)
         for node in added:
             cluster.remove_node(node)
+        if isinstance(error, TimeoutError):
+            raise ClusterError(f"not ready within {timeout_s:g} s:\n{missing}") from error
         raise
 
 

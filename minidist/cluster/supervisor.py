@@ -13,6 +13,7 @@ Launcher and supervisor share a socket for one message: that the control socket 
 (`lifeline`), whose end in the launcher the guard watches; `Launch.detach()` is what lets `up -d` leave.
 """
 
+import contextlib
 import json
 import os
 import re
@@ -38,6 +39,7 @@ DEFAULT_FILE = "minidist.toml"
 DEFAULT_TIMEOUT_S = 30.0
 STOP_TIMEOUT_S = 5.0
 LOG_CHECK_S = 5.0
+ATTACH_TIMEOUT_S = 5.0  # a launcher that has not come by then is gone
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,6 +199,7 @@ class Supervisor:
         self.progress: list[str] = []
         self.outcome: asyncio.Future[str]  #: "" when everything came up; else why not, once all is stopped again
         self.down: asyncio.Future[float]  #: the time-out of the stop
+        self.attached: asyncio.Event  #: the launcher has come to hear the outcome
 
     def run(self) -> int:
         """To the end; the exit code is nobody's but the log's."""
@@ -239,7 +242,7 @@ class Supervisor:
         from minidist.cluster.reservations import PortTaken
 
         loop = asyncio.get_running_loop()
-        self.outcome, self.down = loop.create_future(), loop.create_future()
+        self.outcome, self.down, self.attached = loop.create_future(), loop.create_future(), asyncio.Event()
         events = Events(self.run_dir.events)
         processes = Processes(self.fork_server, self.abandon)
         directory = str(Path(self.options.file).absolute().parent)
@@ -282,6 +285,8 @@ class Supervisor:
         self.cluster.events.emit("", "down")
         if failure:
             self.outcome.set_result(failure)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self.attached.wait(), ATTACH_TIMEOUT_S)
         return 1 if failure else 0
 
     async def start_everything(self, timeout_s: float) -> str:

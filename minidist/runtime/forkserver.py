@@ -21,7 +21,7 @@ its group *before* reaping it, while the dead leader still holds the number.
 announced *before* it leaves the server's own group; see minidist.cluster.guard for why that order leaves no gap.
 
 Messages are JSON with a four-byte length; descriptors travel beside the length (SCM_RIGHTS). At end-of-file the server
-kills its children and goes: nobody can want them any more.
+kills its children, sees them end and goes: nobody can want them any more.
 """
 
 import contextlib
@@ -250,6 +250,8 @@ class _Server:
     def _kill_everything(self) -> NoReturn:
         for pid in self._children:
             _kill_group(pid)
+        for pid in self._children:
+            os.waitpid(pid, 0)
         os._exit(0)
 
     def forget(self) -> None:

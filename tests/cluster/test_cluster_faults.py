@@ -16,6 +16,8 @@ ready = "http:/"
 component = "balancer"
 upstream = "web"
 response_timeout = "300ms"
+check_interval = "50ms"
+check_timeout = "200ms"
 
 [groups.cache]
 component = "cache"
@@ -158,7 +160,7 @@ def test_kill_and_pause_are_faults_too(shop):
 
 
 def test_a_fault_may_begin_later_and_end_by_itself(shop):
-    shop.run("fault", "add", "reply", "--on", "cache", "--error", "ERR busy", "--at", "50ms", "--duration", "100ms")
+    shop.run("fault", "add", "reply", "--on", "cache", "--error", "ERR busy", "--at", "50ms", "--duration", "1s")
     shop.until(lambda: ask(shop, "PING") == "-ERR busy")
     shop.until(lambda: ask(shop, "PING") == "+PONG")
     assert listed(shop) == []

@@ -193,6 +193,15 @@ def test_what_cannot_be_scaled_is_exit_2(standing, words, expected):
     assert expected in standing.error("scale", *words, code=2)
 
 
+def test_new_nodes_that_do_not_become_ready_are_taken_away_again(project):
+    project.up(TWO + 'env = { MODE = "{web.name}" }')
+    (project.path / "app.py").write_text("async def main(env): raise RuntimeError('no database')")
+    error = project.error("scale", "web=3", code=1)
+    assert "minidist scale: web-3 failed (exit 1)" in error
+    assert "no database" in error
+    assert project.states() == {"web-1": "running", "web-2": "running"}
+
+
 def test_scale_keeps_what_is_referred_to_and_what_has_a_fixed_port(project):
     project.up(TWO + '[groups.worker]\nentry = "app:main"\nenv = { SEEN = "{web[1].url}" }')
     assert "allowed: at least 2, since web[1] is referred to" in project.error("scale", "web=1", code=2)

@@ -87,6 +87,7 @@ def resume_verb(argv: list[str]) -> int:
 def scale_verb(argv: list[str]) -> int:
     parser = Parser("scale")
     parser.add_argument("groups", nargs="+", metavar="GROUP=N")
+    add_timeout(parser, "30s", "how long new nodes may take to be ready")
     options = parser.parse_args(argv)
     groups = {}
     for given in options.groups:
@@ -94,7 +95,7 @@ def scale_verb(argv: list[str]) -> int:
         if not group or not count.isascii() or not count.isdigit():
             parser.error(f"given {given!r}, allowed: GROUP=N")
         groups[group] = int(count)
-    call(chosen(options), "scale", progress=say, groups=groups)
+    call(chosen(options), "scale", progress=say, groups=groups, timeout_s=options.timeout)
     return OK
 
 

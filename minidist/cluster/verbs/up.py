@@ -34,7 +34,10 @@ def up_verb(argv: list[str]) -> int:
     parser.add_argument("-d", "--detach", action="store_true", help="return when everything is ready")
     options = parser.parse_args(argv)
     _raise_on_signals()
-    launched, starting = _launch(options)
+    try:
+        launched, starting = _launch(options)
+    except Interrupted:
+        return INTERRUPTED  # the guard sees our end, and ends what there is
     try:
         if options.detach:
             _until_ready(launched, starting)
@@ -54,7 +57,10 @@ def run_verb(argv: list[str]) -> int:
     if not command:
         parser.error("given no command, allowed: minidist run [FILE] -- CMD")
     _raise_on_signals()
-    launched, starting = _launch(options)
+    try:
+        launched, starting = _launch(options)
+    except Interrupted:
+        return INTERRUPTED
     try:
         _until_ready(launched, starting)
         return _command(command, call(launched.run_dir, "env"))
