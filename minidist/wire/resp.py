@@ -66,9 +66,8 @@ def split_commands(data: bytes) -> tuple[list[Command], int]:
 def _commands_of(lines: list[bytes]) -> tuple[list[Command], int]:
     """The commands that the lines of a read begin with, and how many lines they took."""
     count_of, length_of, header_of = _COUNTS.get, _LENGTHS.get, _HEADERS.get
-    commands: list[Command] = []
     whole = len(lines) - 1  # the last line has no CRLF
-    at = 0
+    commands, at = _uniform_commands(lines)
     while at < whole:
         count = count_of(lines[at])
         if count == 2 and at + 4 < whole:
@@ -97,6 +96,37 @@ def _commands_of(lines: list[bytes]) -> tuple[list[Command], int]:
         else:
             break
     return commands, at
+
+
+def _uniform_commands(lines: list[bytes]) -> tuple[list[Command], int]:
+    """The same for as long as all commands have two, or all have three arguments, as in most pipelines.
+
+    Only a faster way for them: walking the lines by zip takes three quarters of the time of indexing them.
+    """
+    length_of = _LENGTHS.get
+    commands: list[Command] = []
+    walk = iter(lines)
+    lines_each = 0
+    if lines[0] == b"*2":
+        lines_each = 5
+        for count, header, name, header_1, first in zip(walk, walk, walk, walk, walk, strict=False):
+            if count != b"*2" or length_of(header) != len(name) or length_of(header_1) != len(first):
+                break
+            commands.append((name, first))
+    elif lines[0] == b"*3":
+        lines_each = 7
+        for count, header, name, header_1, first, header_2, second in zip(*[walk] * 7, strict=False):
+            if (
+                count != b"*3"
+                or length_of(header) != len(name)
+                or length_of(header_1) != len(first)
+                or length_of(header_2) != len(second)
+            ):
+                break
+            commands.append((name, first, second))
+    if commands and len(commands) * lines_each == len(lines):
+        commands.pop()  # its last line still lacks the CRLF
+    return commands, len(commands) * lines_each
 
 
 class CommandReader:

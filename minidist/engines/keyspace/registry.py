@@ -11,7 +11,7 @@ name, or minus the least number. COMMAND, COMMAND DOCS, the reference page and t
 derive from this table. A container such as CLIENT has subcommands, declared as `CLIENT KILL`.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from minidist.engines.keyspace.session import Session
 
 Run = Callable[["Session", Arguments, int], bytes]
+RunMany = Callable[["Session", Sequence[Arguments], int], list[bytes]]
+"""Runs as many as it can of several commands of the same name and usual length, from the first on; their replies."""
 
 MOST_ARGUMENTS = 1 << 31
 CONTAINER = "Depends on subcommand."
@@ -69,6 +71,7 @@ class Command:
     group: str
     summary: str
     complexity: str = ""
+    many: RunMany | None = None
     subcommands: "dict[str, Command]" = field(default_factory=dict)
     # Derived, for the checks before each run:
     least: int = 0
@@ -139,11 +142,13 @@ class CommandTable:
         group: str,
         summary: str,
         complexity: str = "O(1)",
+        many: RunMany | None = None,
     ) -> Callable[[Run], Run]:
         """Decorator: add a command. `NAME SUB` adds a subcommand to a container that `container` has added."""
 
         def add(run: Run) -> Run:
-            self._add(Command(name, run, arity, frozenset(flags.split()), keys, since, group, summary, complexity))
+            own_flags = frozenset(flags.split())
+            self._add(Command(name, run, arity, own_flags, keys, since, group, summary, complexity, many))
             return run
 
         return add

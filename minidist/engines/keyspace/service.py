@@ -32,6 +32,8 @@ from minidist.wire.resp_replies import QUEUED, error
 
 # A longer reply ends a run, so that the shell can look at back-pressure before the next one is made.
 LARGE_REPLY_BYTES = 16 * 1024
+# Pipelines from so many commands on are looked at as a whole.
+FEWEST_MANY = 4
 # Inside MULTI these act at once instead of being queued.
 NEVER_QUEUED = frozenset({"EXEC", "DISCARD", "MULTI", "WATCH", "QUIT", "RESET"})
 
@@ -149,8 +151,12 @@ class Service:
             session.gated = True
         keyspace, command_of = self.keyspace, self.table.direct.get
         replies: list[bytes] = []
+        if len(commands) >= FEWEST_MANY and not session.gated:
+            replies = self._run_many(session, commands, now_ms)
+            if len(replies) == len(commands):
+                return replies
         command = None
-        for args in commands:
+        for args in commands[len(replies) :] if replies else commands:
             command = command_of(args[0])
             try:
                 if (
@@ -173,6 +179,21 @@ class Service:
         session.last_ms = now_ms
         if command is not None:
             session.last_command = command
+        return replies
+
+    def _run_many(self, session: Session, commands: Sequence[Arguments], now_ms: int) -> list[bytes]:
+        """Run the first commands of a pipeline in one go, if all have the same name and it has a way for that."""
+        name = commands[0][0]
+        command = self.table.direct.get(name)
+        if command is None or command.many is None:
+            return []
+        count = len(commands)
+        if [args[0] for args in commands].count(name) < count or list(map(len, commands)).count(command.usual) < count:
+            return []
+        replies = command.many(session, commands, now_ms)
+        command.calls += len(replies)
+        session.last_ms = now_ms
+        session.last_command = command
         return replies
 
     def _failed(self, session: Session, args: Arguments, problem: CommandError) -> bytes:

@@ -1,11 +1,15 @@
 """String commands. GET and SET, which are most of what a cache is asked, look into the tables themselves.
 
-All others go through `Database`, whose methods say what a command means to do: `read` to answer with the value, `find`
-to change it, `put` to store a new one. Values that are not plain bytes (texts.py) are left to slower branches.
+For pipelines of one of them there is a loop besides (`_get_many`, `_set_many`), which saves a call and its checks for
+each command, a third of the work; tests hold it equal to running them one by one.
+
+All other commands go through `Database`, whose methods say what a command means to do: `read` to answer with the value,
+`find` to change it, `put` to store a new one. Values that are not plain bytes (texts.py) are left to slower branches.
 """
 
 import re
 from binascii import crc_hqx
+from collections.abc import Sequence
 
 from minidist.engines.keyspace.arguments import expiry_ms, integer, option
 from minidist.engines.keyspace.errors import SYNTAX, WRONG_TYPE, CommandError
@@ -28,9 +32,51 @@ LIFETIME = re.compile(rb"[1-9][0-9]{0,9}").fullmatch
 LIFETIMES = (b"EX", b"PX", b"EXAT", b"PXAT")
 
 
+def _get_many(session: Session, commands: Sequence[Arguments], now_ms: int) -> list[bytes]:
+    """GETs of a pipeline, up to the first that is not there or no short plain string."""
+    database = session.database
+    tables = database.tables
+    replies: list[bytes] = []
+    for _, key in commands:
+        slot = (tagged_slot(key) if OPENING_BRACE in key else crc_hqx(key, 0)) & SLOT_MASK
+        entry = tables[slot].get(key)
+        if entry is None or entry.expires_ms <= now_ms:
+            break
+        value = entry.value
+        if value.__class__ is not bytes or len(value) >= USUAL_BULKS:
+            break
+        entry.touched_ms = now_ms
+        replies.append(BULK_HEADERS[len(value)] + value + CRLF)
+    database.keyspace.hits += len(replies)
+    return replies
+
+
+def _set_many(session: Session, commands: Sequence[Arguments], now_ms: int) -> list[bytes]:
+    """SETs without options of a pipeline, up to the first that needs a look at memory or at another type."""
+    database, keyspace = session.database, session.database.keyspace
+    if database.watches:
+        return []
+    done = 0
+    for _, key, value in commands:
+        slot = (tagged_slot(key) if OPENING_BRACE in key else crc_hqx(key, 0)) & SLOT_MASK
+        entry = database.tables[slot].get(key)
+        if keyspace.used_bytes > keyspace.limit_bytes:
+            break
+        if entry is None:
+            database.put(key, value, now_ms)
+        else:
+            if entry.value.__class__ is not bytes or entry.expires_ms != NEVER:
+                break
+            keyspace.used_bytes += len(value) - len(entry.value)
+            entry.value = value
+            entry.touched_ms = now_ms
+        done += 1
+    return [OK] * done
+
+
 @command(
     "GET", arity=2, flags="readonly fast", keys=FIRST_KEY, since="1.0.0", group="string",
-    summary="Returns the string value of a key.",
+    summary="Returns the string value of a key.", many=_get_many,
 )  # fmt: skip
 def get(session: Session, args: Arguments, now_ms: int) -> bytes:
     key = args[1]
@@ -54,6 +100,7 @@ def get(session: Session, args: Arguments, now_ms: int) -> bytes:
 @command(
     "SET", arity=-3, flags="write denyoom", keys=FIRST_KEY, since="1.0.0", group="string",
     summary="Sets the string value of a key, ignoring its type. The key is created if it doesn't exist.",
+    many=_set_many,
 )  # fmt: skip
 def set_(session: Session, args: Arguments, now_ms: int) -> bytes:
     if len(args) != 3:
