@@ -1,24 +1,25 @@
-"""The simulated disk: the Disk port in memory, with what a crash really leaves behind.
+"""The simulated disk: the Disk port in memory. What a crash leaves behind is platter.py's business.
 
-What a file shows is in `Inode.data`; what is safe is in `Inode.durable`, and between them lies the list of writes since
-the last sync. A process that crashes leaves the page cache to its kernel: everything written is there. When the power
-goes, each write since the last sync may have reached the platter or not, in any order, and the last one perhaps in
-part: that is drawn from the disk's stream, and the faults `lost-unsynced` (nothing of it survives) and `torn` (the last
-write is cut) make it certain. Names are journalled: of the changes to directories since the last `sync_directory` a
-prefix survives.
+An operation takes effect when its method is called, and its outcome is given after simulated time, one operation after
+another as on one device. So operations keep the order of their calls, also when nobody awaits them. A sync covers what
+was written before its call, and that becomes durable at its end, not before: power that goes meanwhile may take it.
 
-Operations take simulated time, a file's one after another. Like the real one this disk consults its `DiskFaults`.
+Like the real one this disk consults its `DiskFaults`, when an operation is called.
 """
 
 import asyncio
+import builtins
+import contextvars
 import errno
+import functools
 import os
-import random
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, TypeVar
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
 
-from minidist.runtime.disk.faults import DiskFaultKind, DiskFaults
+from minidist.runtime.disk.faults import DiskFaultKind, DiskFaults, Verdict
 from minidist.runtime.disk.port import (
+    DirectoryInUse,
     Disk,
     DiskError,
     DiskFailed,
@@ -33,203 +34,144 @@ from minidist.runtime.disk.port import (
     PathRefused,
     Stat,
 )
-from minidist.sim.host import Crash, Host
-
-if TYPE_CHECKING:
-    from minidist.sim.world import World
-
-T = TypeVar("T")
+from minidist.sim.platter import Inode, Platter
+from minidist.sim.random_streams import Streams
 
 OPERATION_S = (0.00002, 0.0001)
 SYNC_S = (0.0001, 0.002)
-DEFAULT_CAPACITY_BYTES = 1 << 30
+
+UNHARMED = Verdict(0.0, 0)
+OPERATION_NUMBERS = {operation: number for number, operation in enumerate(Operation, 1)}
 
 
-class Inode:
-    """A file: what it shows, what is durable of it, and the changes between. `None` as data means a truncation."""
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One thing the device does: `act` when it is called, `at_the_end` when it is done, unless the power has gone."""
 
-    def __init__(self, identity: int) -> None:
-        self.identity = identity
-        self.data = bytearray()
-        self.durable = b""
-        self.unsynced: list[tuple[int, bytes | None]] = []
-        self.modified_ns = 0
-
-    def write(self, offset: int, data: bytes) -> None:
-        apply(self.data, offset, data)
-        self.unsynced.append((offset, bytes(data)))
-
-    def resize(self, size: int) -> None:
-        apply(self.data, size, None)
-        self.unsynced.append((size, None))
-
-    def synced(self, count: int) -> None:
-        """The first `count` changes have become durable."""
-        durable = bytearray(self.durable)
-        for offset, data in self.unsynced[:count]:
-            apply(durable, offset, data)
-        self.durable = bytes(durable)
-        del self.unsynced[:count]
-
-    def lose_power(self, rng: random.Random, *, lose_all: bool, tear: bool) -> None:
-        """What is left is what is durable and what happened to get through."""
-        survived = bytearray(self.durable)
-        for index, (offset, data) in enumerate(self.unsynced):
-            last = index == len(self.unsynced) - 1
-            if tear and last and data:
-                apply(survived, offset, data[: rng.randrange(len(data))])
-            elif not lose_all and rng.random() < 0.5:
-                cut = last and data and rng.random() < 0.5
-                apply(survived, offset, data[: rng.randrange(len(data))] if cut and data else data)
-        self.data = survived
-        self.durable = bytes(survived)
-        self.unsynced.clear()
-
-
-def apply(content: bytearray, offset: int, data: bytes | None) -> None:
-    """Put bytes at an offset, or with None cut (or extend with zeros) to that size."""
-    if data is None:
-        if offset <= len(content):
-            del content[offset:]
-        else:
-            content.extend(bytes(offset - len(content)))
-        return
-    if offset > len(content):
-        content.extend(bytes(offset - len(content)))
-    content[offset : offset + len(data)] = data
-
-
-class Names:
-    """Directories and names: path → Inode, or None for a directory. Changes are a journal."""
-
-    def __init__(self) -> None:
-        self.now: dict[str, Inode | None] = {"": None}
-        self.durable: dict[str, Inode | None] = {"": None}
-        self.journal: list[tuple[str, Inode | None, bool]] = []  # (path, what, whether it is there)
-
-    def set(self, path: str, inode: Inode | None) -> None:
-        self.now[path] = inode
-        self.journal.append((path, inode, True))
-
-    def remove(self, path: str) -> None:
-        del self.now[path]
-        self.journal.append((path, None, False))
-
-    def synced(self) -> None:
-        self.durable = dict(self.now)
-        self.journal.clear()
-
-    def lose_power(self, rng: random.Random, *, lose_all: bool) -> None:
-        survived = dict(self.durable)
-        kept = 0 if lose_all else rng.randrange(len(self.journal) + 1)
-        for path, inode, there in self.journal[:kept]:
-            if there:
-                survived[path] = inode
-            else:
-                survived.pop(path, None)
-        self.now, self.durable = survived, dict(survived)
-        self.journal.clear()
-
-
-class Platter:
-    """What outlives a process: the machine's disk. Each life opens a `SimDisk` on it."""
-
-    def __init__(self, rng: random.Random, capacity_bytes: int = DEFAULT_CAPACITY_BYTES) -> None:
-        self.rng = rng
-        self.capacity_bytes = capacity_bytes
-        self.names = Names()
-        self._identities = 0
-
-    def new_inode(self) -> Inode:
-        self._identities += 1
-        return Inode(self._identities)
-
-    def used_bytes(self) -> int:
-        return sum(len(inode.data) for inode in self.names.now.values() if inode is not None)
-
-    def crash(self, kind: Crash, faults: DiskFaults) -> None:
-        if kind is Crash.PROCESS:
-            return
-        lose_all = faults.holds(DiskFaultKind.LOST_UNSYNCED)
-        tear = faults.holds(DiskFaultKind.TORN)
-        self.names.lose_power(self.rng, lose_all=lose_all)
-        seen: dict[int, Inode] = {inode.identity: inode for inode in self.names.now.values() if inode is not None}
-        for _, inode in sorted(seen.items()):
-            inode.lose_power(self.rng, lose_all=lose_all, tear=tear)
+    operation: Operation
+    act: Callable[[], Any]
+    at_the_end: Callable[[], None] | None = None
 
 
 class SimDisk(Disk):
-    """One life's view of a platter."""
+    """One life's view of a platter. Made by `open_platter`."""
 
-    def __init__(self, world: "World", host: Host, platter: Platter) -> None:
+    def __init__(self, platter: Platter, streams: Streams, name: str, life: int) -> None:
         super().__init__()
-        self.world = world
-        self.host = host
         self.platter = platter
         self.names = platter.names
-        self.faults = DiskFaults(world.streams.of(f"disk faults {host.name}"), tuple(DiskFaultKind))
+        self.loop = platter.loop
+        self.random = streams.disk
+        self.faults = DiskFaults(streams.of(f"disk faults {name} {life}"), tuple(DiskFaultKind))
         self.figures = DiskFigures()
         self.closed = False
         self.open_files: dict[SimFile, None] = {}
+        self._context = contextvars.copy_context()  # of the process that opened it
         self._free_at_s = 0.0
 
-    def crash(self, kind: Crash) -> None:
+    @classmethod
+    def open_platter(cls, platter: Platter, streams: Streams, name: str, life: int = 1) -> "SimDisk":
+        """Raises DirectoryInUse when it is open already."""
+        if platter.opened_by is not None:
+            raise DirectoryInUse(Operation.OPEN.value, "", "another process works in this directory")
+        disk = platter.opened_by = cls(platter, streams, name, life)
+        platter.faults = disk.faults
+        return disk
+
+    def process_ended(self) -> None:
+        """The process is gone, with or without the machine."""
         self.closed = True
-        self.platter.crash(kind, self.faults)
+        self.platter.opened_by = self.platter.faults = None
 
     # --- operations -------------------------------------------------------------------------------------------------
 
-    def operate(self, operation: Operation, path: str, act: Callable[[], T], *, sync: bool = False) -> Any:
-        """A future of `act()`, done after the time the operation takes; faults and errors come through it."""
-        loop = self.world.loop
-        future = loop.create_future()
-        low, high = SYNC_S if sync else OPERATION_S
-        took_s = self.world.streams.disk.uniform(low, high)
-        try:
-            if self.closed:
-                raise FileClosed(operation.value, path, "the disk is closed")
-            result: Any = self._struck(operation, path, act)
-        except DiskError as error:
-            result = error
-        if self.faults.active and not isinstance(result, DiskError):
-            took_s += self._last_delay_s
-        self._free_at_s = max(self._free_at_s, loop.now_s) + took_s
-        loop.at_world_time(self._free_at_s, _finish, future, result, context=self.host.context.copy())
-        if sync:
-            self.figures.synced(took_s)
-        self.world.trace.add(len(path))
+    def submit(self, path: str, *steps: "Step", file: "SimFile | None" = None) -> "asyncio.Future[Any]":
+        """Carries the steps out, one after another until one fails; a future of what the first one gives."""
+        took_s, outcomes, report = 0.0, [], False
+        ends: list[Callable[[], None]] = []
+        for step in steps:
+            self.platter.trace.add(OPERATION_NUMBERS[step.operation])
+            self.platter.trace.text(path)
+            verdict = self.faults.verdict(step.operation) if self.faults.active else UNHARMED
+            step_s = self.random.uniform(*(SYNC_S if step.operation is Operation.SYNC else OPERATION_S))
+            took_s += step_s + verdict.delay_s
+            try:
+                outcomes.append(self._carry_out(step, path, verdict, file))
+            except DiskError as error:
+                outcomes, ends = [error], []
+                report = self._is_final(step.operation, verdict, file)
+                break
+            if step.at_the_end is not None:
+                ends.append(step.at_the_end)
+            if step.operation is Operation.SYNC:
+                self.figures.synced(step_s)
+        future: asyncio.Future[Any] = self.loop.create_future()
+        self._free_at_s = max(self._free_at_s, self.loop.now_s) + took_s
+        life = self.platter.power_losses
+        self.loop.at_world_time(self._free_at_s, self._finish, life, future, outcomes[0], ends, report)
         return future
 
-    def _struck(self, operation: Operation, path: str, act: Callable[[], T]) -> T:
-        self._last_delay_s = 0.0
-        if self.faults.active:
-            verdict = self.faults.verdict(operation)
-            self._last_delay_s = verdict.delay_s
-            if verdict.errno:
-                kind = DiskFull if verdict.errno == errno.ENOSPC else DiskFailed
-                raise kind(operation.value, path, os.strerror(verdict.errno))
-        return act()
+    def _carry_out(self, step: "Step", path: str, verdict: Verdict, file: "SimFile | None") -> Any:
+        if self.closed:
+            raise FileClosed(step.operation.value, path, "the disk has been closed")
+        if file is not None:
+            file.check(step.operation)
+        if verdict.errno:
+            kind = DiskFull if verdict.errno == errno.ENOSPC else DiskFailed
+            raise kind(step.operation.value, path, os.strerror(verdict.errno))
+        return step.act()
+
+    def _is_final(self, operation: Operation, verdict: Verdict, file: "SimFile | None") -> bool:
+        """Whether the node has to be told: the device has failed something that had to be durable."""
+        if verdict.errno in (0, errno.ENOSPC) or operation is Operation.READ:
+            return False
+        if file is not None:
+            return file.give_up(operation, os.strerror(verdict.errno))
+        return operation in (Operation.SYNC, Operation.MAKE_DIRECTORY)
+
+    def _finish(
+        self, life: int, future: "asyncio.Future[Any]", outcome: Any, ends: Sequence[Callable[[], None]], report: bool
+    ) -> None:
+        """The device is done. Runs as the world's code: a process that is paused or dead does not stop a device."""
+        if life != self.platter.power_losses:
+            return
+        for at_the_end in ends:
+            at_the_end()
+        if report:
+            self.loop.call_soon(self.report_failed, outcome, context=self._context)
+        if not future.done():
+            if isinstance(outcome, DiskError):
+                future.set_exception(outcome)
+            else:
+                future.set_result(outcome)
+
+    # --- names ------------------------------------------------------------------------------------------------------
+
+    def _inside(self, operation: Operation, path: str) -> str:
+        """The path without what is superfluous in it. Raises PathRefused when it leaves the root."""
+        if path.startswith("/") or "\0" in path or ".." in path.split("/"):
+            raise PathRefused(operation.value, path, "paths are relative and stay below the root of the disk")
+        return "/".join(part for part in path.split("/") if part not in ("", "."))
 
     def _clean(self, operation: Operation, path: str) -> str:
-        parts = [part for part in path.split("/") if part not in ("", ".")]
-        if path.startswith("/") or ".." in parts:
-            raise PathRefused(operation.value, path, "it leaves the root of the disk")
-        clean = "/".join(parts)
-        parent = clean.rpartition("/")[0]
-        if parent not in self.names.now:
-            raise FileMissing(operation.value, path, "no such directory")
-        if self.names.now[parent] is not None:
-            raise PathRefused(operation.value, path, "not a directory")
+        """The same, of something in a directory that exists."""
+        clean = self._inside(operation, path)
+        directory = clean.rpartition("/")[0]
+        if directory not in self.names.now:
+            above = directory
+            while above not in self.names.now:
+                above = above.rpartition("/")[0]
+            if self.names.now[above] is None:
+                raise FileMissing(operation.value, path, os.strerror(errno.ENOENT))
+        if self.names.now.get(directory) is not None or directory not in self.names.now:
+            raise PathRefused(operation.value, path, os.strerror(errno.ENOTDIR))
         return clean
 
-    def _file(self, operation: Operation, path: str) -> Inode:
+    def _existing(self, operation: Operation, path: str) -> str:
         clean = self._clean(operation, path)
         if clean not in self.names.now:
-            raise FileMissing(operation.value, path, "no such file")
-        inode = self.names.now[clean]
-        if inode is None:
-            raise PathRefused(operation.value, path, "it is a directory")
-        return inode
+            raise FileMissing(operation.value, path, os.strerror(errno.ENOENT))
+        return clean
 
     def need_room(self, operation: Operation, path: str, growth: int) -> None:
         if growth > 0 and self.platter.used_bytes() + growth > self.platter.capacity_bytes:
@@ -237,34 +179,33 @@ class SimDisk(Disk):
 
     @property
     def full(self) -> bool:
-        return self.platter.used_bytes() >= self.platter.capacity_bytes or self.faults.holds(DiskFaultKind.FULL)
+        return self.faults.active and self.faults.holds(DiskFaultKind.FULL)
 
-    def open(self, path: str, mode: OpenMode = OpenMode.READ) -> Any:
-        return self.operate(Operation.OPEN, path, lambda: self._open_now(path, mode))
+    def open(self, path: str, mode: OpenMode = OpenMode.READ) -> "asyncio.Future[File]":
+        return self.submit(path, Step(Operation.OPEN, lambda: self._open_now(path, mode)))
 
-    def _open_now(self, path: str, mode: OpenMode) -> "SimFile":
+    def _open_now(self, path: str, mode: OpenMode) -> File:
         clean = self._clean(Operation.OPEN, path)
         exists = clean in self.names.now
         if exists and mode is OpenMode.NEW:
-            raise FileExists(Operation.OPEN.value, path, "it exists")
-        if exists or mode in (OpenMode.READ, OpenMode.WRITE):
-            inode = self._file(Operation.OPEN, path)
-        else:
-            inode = self.platter.new_inode()
-            self.names.set(clean, inode)
+            raise FileExists(Operation.OPEN.value, path, os.strerror(errno.EEXIST))
+        if not exists and mode in (OpenMode.READ, OpenMode.WRITE):
+            raise FileMissing(Operation.OPEN.value, path, os.strerror(errno.ENOENT))
+        inode = self.names.now[clean] if exists else self.platter.new_inode()
+        if inode is None:
+            raise PathRefused(Operation.OPEN.value, path, "it is a directory")
+        if not exists:
+            self.names.change({clean: inode})
         return SimFile(self, path, inode, writable=mode is not OpenMode.READ)
 
-    def open_unlinked(self) -> Any:
-        return self.operate(Operation.OPEN, "", lambda: SimFile(self, "", self.platter.new_inode(), writable=True))
+    def open_unlinked(self) -> "asyncio.Future[File]":
+        return self.submit("", Step(Operation.OPEN, lambda: SimFile(self, "", self.platter.new_inode(), writable=True)))
 
-    def stat(self, path: str) -> Any:
-        return self.operate(Operation.STAT, path, lambda: self._stat_now(path))
+    def stat(self, path: str) -> "asyncio.Future[Stat | None]":
+        return self.submit(path, Step(Operation.STAT, lambda: self._stat_now(path)))
 
     def _stat_now(self, path: str) -> Stat | None:
-        try:
-            clean = self._clean(Operation.STAT, path)
-        except FileMissing:
-            return None
+        clean = self._inside(Operation.STAT, path)
         if clean not in self.names.now:
             return None
         inode = self.names.now[clean]
@@ -272,77 +213,77 @@ class SimDisk(Disk):
             return Stat(0, 0, 0, True)
         return Stat(len(inode.data), inode.modified_ns, inode.identity, False)
 
-    def list(self, path: str = "") -> Any:
-        return self.operate(Operation.LIST, path, lambda: self._list_now(path))
+    def list(self, path: str = "") -> "asyncio.Future[builtins.list[str]]":
+        return self.submit(path, Step(Operation.LIST, lambda: self._list_now(path)))
 
-    def _list_now(self, path: str) -> "list[str]":
-        clean = self._clean(Operation.LIST, path) if path else ""
-        if clean not in self.names.now:
-            raise FileMissing(Operation.LIST.value, path, "no such directory")
+    def _list_now(self, path: str) -> "builtins.list[str]":
+        clean = self._existing(Operation.LIST, path) if path else ""
         if self.names.now[clean] is not None:
-            raise PathRefused(Operation.LIST.value, path, "not a directory")
-        prefix = f"{clean}/" if clean else ""
-        return sorted(
-            name[len(prefix) :]
-            for name in self.names.now
-            if name and name.startswith(prefix) and "/" not in name[len(prefix) :]
-        )
+            raise PathRefused(Operation.LIST.value, path, os.strerror(errno.ENOTDIR))
+        return sorted(name.rpartition("/")[2] for name in self.names.inside(clean))
 
-    def rename(self, path: str, to: str) -> Any:
-        return self.operate(Operation.RENAME, path, lambda: self._rename_now(path, to))
+    def rename(self, path: str, to: str) -> "asyncio.Future[None]":
+        return self.submit(path, Step(Operation.RENAME, lambda: self._rename_now(path, to)))
 
     def _rename_now(self, path: str, to: str) -> None:
-        clean, target = self._clean(Operation.RENAME, path), self._clean(Operation.RENAME, to)
-        if clean not in self.names.now:
-            raise FileMissing(Operation.RENAME.value, path, "no such file")
-        moved = [name for name in self.names.now if name == clean or name.startswith(clean + "/")]
-        if self.names.now.get(target, 0) is None and self.names.now[clean] is not None:
-            raise PathRefused(Operation.RENAME.value, to, "it is a directory")
-        for name in moved:
-            inode = self.names.now[name]
-            self.names.set(target + name[len(clean) :], inode)
-            self.names.remove(name)
+        self._inside(Operation.RENAME, to)
+        clean, target = self._existing(Operation.RENAME, path), self._clean(Operation.RENAME, to)
+        if clean == target:
+            return
+        if target.startswith(f"{clean}/"):
+            raise PathRefused(Operation.RENAME.value, to, "a directory cannot move into itself")
+        if target in self.names.now:
+            moves_directory, replaces_directory = (self.names.now[name] is None for name in (clean, target))
+            if moves_directory != replaces_directory:
+                code = errno.ENOTDIR if moves_directory else errno.EISDIR
+                raise PathRefused(Operation.RENAME.value, to, os.strerror(code))
+            if replaces_directory and any(self.names.inside(target)):
+                raise FileExists(Operation.RENAME.value, to, os.strerror(errno.ENOTEMPTY))
+        self.names.rename(clean, target)
 
-    def remove(self, path: str) -> Any:
-        return self.operate(Operation.REMOVE, path, lambda: self._remove_now(path))
+    def remove(self, path: str) -> "asyncio.Future[None]":
+        return self.submit(path, Step(Operation.REMOVE, lambda: self._remove_now(path)))
 
     def _remove_now(self, path: str) -> None:
-        clean = self._clean(Operation.REMOVE, path)
-        if clean not in self.names.now:
-            raise FileMissing(Operation.REMOVE.value, path, "no such file")
-        if any(name.startswith(clean + "/") for name in self.names.now):
-            raise FileExists(Operation.REMOVE.value, path, "the directory is not empty")
-        self.names.remove(clean)
+        clean = self._existing(Operation.REMOVE, path)
+        if any(self.names.inside(clean)):
+            raise FileExists(Operation.REMOVE.value, path, os.strerror(errno.ENOTEMPTY))
+        self.names.change({clean: False})
 
-    def make_directory(self, path: str) -> Any:
-        return self.operate(Operation.MAKE_DIRECTORY, path, lambda: self._make_directory_now(path))
+    def make_directory(self, path: str) -> "asyncio.Future[None]":
+        return self.submit(path, Step(Operation.MAKE_DIRECTORY, lambda: self._make_directory_now(path)))
 
     def _make_directory_now(self, path: str) -> None:
-        parts = [part for part in path.split("/") if part]
-        if path.startswith("/") or ".." in parts:
-            raise PathRefused(Operation.MAKE_DIRECTORY.value, path, "it leaves the root of the disk")
+        parts = self._inside(Operation.MAKE_DIRECTORY, path).split("/")
         for count in range(1, len(parts) + 1):
             name = "/".join(parts[:count])
+            if self.names.now.get(name) is not None:
+                raise FileExists(Operation.MAKE_DIRECTORY.value, path, os.strerror(errno.EEXIST))
             if name not in self.names.now:
-                self.names.set(name, None)
-            elif self.names.now[name] is not None:
-                raise PathRefused(Operation.MAKE_DIRECTORY.value, path, "a file has this name")
-        self.names.synced()
+                self.names.change({name: None})
+                self.names.synced(name.rpartition("/")[0])
 
-    def sync_directory(self, path: str = "") -> Any:
-        return self.operate(Operation.SYNC, path, self.names.synced, sync=True)
+    def sync_directory(self, path: str = "") -> "asyncio.Future[None]":
+        def act() -> None:
+            clean = self._existing(Operation.SYNC, path) if path else ""
+            if self.names.now[clean] is not None:
+                raise PathRefused(Operation.SYNC.value, path, os.strerror(errno.ENOTDIR))
 
-    def close(self) -> Any:
-        async def close() -> None:
-            for file in list(self.open_files):
+        position = self.names.position
+        at_the_end = functools.partial(self.names.synced, path.rstrip("/"), position)
+        return self.submit(path, Step(Operation.SYNC, act, at_the_end))
+
+    async def close(self) -> None:
+        if not self.closed:
+            for file in builtins.list(self.open_files):
                 await file.close()
-            self.closed = True
-
-        return close()
+            self.process_ended()
 
 
 class SimFile(File):
     """An open file of a simulated disk."""
+
+    __slots__ = ("_broken", "closed", "disk", "inode", "path", "writable")
 
     def __init__(self, disk: SimDisk, path: str, inode: Inode, *, writable: bool) -> None:
         self.path = path
@@ -350,119 +291,97 @@ class SimFile(File):
         self.inode = inode
         self.writable = writable
         self.closed = False
-        self.failed: DiskFailed | None = None
+        self._broken = ""  # why the file refuses everything
         disk.open_files[self] = None
 
-    def _usable(self, operation: Operation, *, write: bool = True) -> None:
+    # --- what the disk asks -----------------------------------------------------------------------------------------
+
+    def check(self, operation: Operation) -> None:
+        """Raises when this file refuses the operation."""
         if self.closed:
-            raise FileClosed(operation.value, self.path, "the file is closed")
-        if write and self.failed is not None:
-            raise self.failed
-        if write and not self.writable:
-            raise PathRefused(operation.value, self.path, "it was opened for reading only")
+            raise FileClosed(operation.value, self.path, "the file has been closed")
+        if self._broken:
+            raise DiskFailed(operation.value, self.path, f"the file is given up, an earlier {self._broken}")
+        writes = operation in (Operation.WRITE, Operation.TRUNCATE, Operation.ALLOCATE)
+        if writes and not self.writable:
+            raise PathRefused(operation.value, self.path, "it was opened for reading")
 
-    def _operate(self, operation: Operation, act: Callable[[], T], *, sync: bool = False) -> Any:
-        future = self.disk.operate(operation, self.path, act, sync=sync)
-        future.add_done_callback(self._note_failure)
-        return future
+    def give_up(self, operation: Operation, reason: str) -> bool:
+        """The device has failed it. False when it was given up before."""
+        if self._broken:
+            return False
+        self._broken = f"{operation.value} failed: {reason}"
+        return True
 
-    def _note_failure(self, future: "asyncio.Future[Any]") -> None:
-        error = None if future.cancelled() else future.exception()
-        if isinstance(error, DiskFailed) and self.failed is None:
-            self.failed = error
-            self.disk.report_failed(error)
+    # --- writing ----------------------------------------------------------------------------------------------------
 
-    def append(self, data: bytes, *, sync: bool = False) -> Any:
+    def append(self, data: bytes, *, sync: bool = False) -> "asyncio.Future[int]":
         return self._write(None, data, sync)
 
-    def write_at(self, offset: int, data: bytes, *, sync: bool = False) -> Any:
+    def write_at(self, offset: int, data: bytes, *, sync: bool = False) -> "asyncio.Future[int]":
         return self._write(offset, data, sync)
 
-    def _write(self, offset: int | None, data: bytes, sync: bool) -> Any:
+    def _write(self, offset: int | None, data: bytes, sync: bool) -> "asyncio.Future[int]":
         def act() -> int:
-            self._usable(Operation.WRITE)
             at = len(self.inode.data) if offset is None else offset
             self.disk.need_room(Operation.WRITE, self.path, at + len(data) - len(self.inode.data))
-            self.inode.write(at, data)
-            self.inode.modified_ns = int(self.disk.world.loop.now_s * 1e9)
+            self.inode.write(at, bytes(data))
+            self._modified()
+            self.disk.platter.trace.data(data)
             self.disk.figures.writes += 1
             self.disk.figures.bytes_written += len(data)
             return at
 
-        written = self._operate(Operation.WRITE, act)
-        if not sync:
-            return written
+        steps = [Step(Operation.WRITE, act)]
+        if sync:
+            steps.append(self._sync_step(1))
+        return self.disk.submit(self.path, *steps, file=self)
 
-        async def write_and_sync() -> int:
-            synced = self.sync()
-            at: int = await written
-            await synced
-            return at
+    def _modified(self) -> None:
+        self.inode.modified_ns = round(self.disk.loop.now_s * 1e9)
 
-        return asyncio.ensure_future(write_and_sync())
+    def sync(self) -> "asyncio.Future[None]":
+        return self.disk.submit(self.path, self._sync_step(0), file=self)
 
-    def read_at(self, offset: int, count: int) -> Any:
+    def _sync_step(self, coming: int) -> "Step":
+        """Makes durable what was written before this call, and the changes that are `coming` with it."""
+        position = self.inode.position + coming
+        return Step(Operation.SYNC, lambda: None, lambda: self.inode.synced(position))
+
+    def truncate(self, size: int) -> "asyncio.Future[None]":
+        return self._resize(Operation.TRUNCATE, size)
+
+    def allocate(self, size: int) -> "asyncio.Future[None]":
+        return self._resize(Operation.ALLOCATE, size)
+
+    def _resize(self, operation: Operation, size: int) -> "asyncio.Future[None]":
+        def act() -> None:
+            growth = size - len(self.inode.data)
+            if operation is Operation.ALLOCATE:
+                self.disk.need_room(operation, self.path, growth)
+            if growth > 0 or operation is Operation.TRUNCATE:
+                self.inode.resize(size)
+                self._modified()
+
+        return self.disk.submit(self.path, Step(operation, act), file=self)
+
+    # --- reading ----------------------------------------------------------------------------------------------------
+
+    def read_at(self, offset: int, count: int) -> "asyncio.Future[bytes]":
         def act() -> bytes:
-            self._usable(Operation.READ, write=False)
             data = bytes(self.inode.data[offset : offset + count])
             self.disk.figures.reads += 1
             self.disk.figures.bytes_read += len(data)
             return data
 
-        return self._operate(Operation.READ, act)
+        return self.disk.submit(self.path, Step(Operation.READ, act), file=self)
 
-    def truncate(self, size: int) -> Any:
-        def act() -> None:
-            self._usable(Operation.TRUNCATE)
-            self.inode.resize(size)
+    def size(self) -> "asyncio.Future[int]":
+        return self.disk.submit(self.path, Step(Operation.STAT, lambda: len(self.inode.data)), file=self)
 
-        return self._operate(Operation.TRUNCATE, act)
-
-    def allocate(self, size: int) -> Any:
-        def act() -> None:
-            self._usable(Operation.ALLOCATE)
-            self.disk.need_room(Operation.ALLOCATE, self.path, size - len(self.inode.data))
-            if size > len(self.inode.data):
-                self.inode.resize(size)
-
-        return self._operate(Operation.ALLOCATE, act)
-
-    def size(self) -> Any:
-        def act() -> int:
-            self._usable(Operation.STAT, write=False)
-            return len(self.inode.data)
-
-        return self._operate(Operation.STAT, act)
-
-    def sync(self) -> Any:
-        """Durable when the future is done: a crash before that may lose what was written before the call."""
-
-        def act() -> int:
-            self._usable(Operation.SYNC)
-            return len(self.inode.unsynced)
-
-        async def sync() -> None:
-            count = await counted
-            self.inode.synced(min(count, len(self.inode.unsynced)))
-
-        counted = self._operate(Operation.SYNC, act, sync=True)
-        return asyncio.ensure_future(sync())
-
-    def close(self) -> Any:
+    async def close(self) -> None:
         self.closed = True
         self.disk.open_files.pop(self, None)
-        future = self.disk.world.loop.create_future()
-        future.set_result(None)
-        return future
 
     def descriptor(self) -> int | None:
         return None
-
-
-def _finish(future: "asyncio.Future[Any]", result: Any) -> None:
-    if future.done():
-        return
-    if isinstance(result, DiskError):
-        future.set_exception(result)
-    else:
-        future.set_result(result)

@@ -2,7 +2,7 @@
 
 
 class SimulationError(Exception):
-    """The run cannot go on."""
+    """The run cannot go on, or must not count."""
 
 
 class DeadlockError(SimulationError):

@@ -1,406 +1,46 @@
-"""The simulated network: TCP streams, UDP datagrams and names between hosts.
+"""The simulated network: names, addresses, ports, and how connections come about.
 
-A TCP connection is two `Direction`s. What is written is cut into segments (seeded), each with a time of arrival from
-the link's latency, its bandwidth and what faults add; arrival times never decrease, so bytes stay in order, and only the
-head of a direction is ever scheduled, so no order of callbacks can reorder them. Arrived bytes wait in the receiver's
-buffer while its protocol has paused reading; what is not yet delivered counts as the sender's buffer, which gives
-`pause_writing` and `resume_writing` their meaning.
+Streams are in streams.py, listening sockets in servers.py, datagrams in datagrams.py, latency and faults in links.py.
 
-Loss on a stream is delay: a partition holds segments until it heals (retransmission). A connect to a powered-off or
-cut-off host hangs until its time-out; to a live host without a listener it is refused. After a process crash the kernel
-resets its connections; after a power cut peers hear nothing until they send to the restarted host, which resets them.
-Datagrams are really lost, doubled and reordered.
+A connect is a SYN and its answer. Behind a partition, before a machine without power, or when the listener's backlog is
+full, there is no answer: it is sent again after 1, 2, 4 … s, and after 127 s the connect times out. A live machine
+without a listener refuses. The server accepts when the third step of the handshake has arrived; a paused process
+accepts when it is resumed, while its kernel answers.
+
+Every host has one address; the loopback names and addresses mean the host itself, and what listens on them is reached
+from other hosts too, so that programs written for one machine work unchanged.
 """
 
 import asyncio
-import collections
+import contextvars
 import errno
 import os
 import socket
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypeAlias
 
+from minidist.sim.current import current_host, leak
+from minidist.sim.datagrams import SimDatagramTransport
 from minidist.sim.errors import LeakError
 from minidist.sim.host import Crash, Host
-from minidist.sim.loop import SimLoop, current_host
+from minidist.sim.links import RETRANSMISSION_S, Conditions, Links, Rule
+from minidist.sim.servers import SimServer
+from minidist.sim.sockets import SimSocket, SocketAddress
+from minidist.sim.streams import Direction, Mark, SimTransport
 
 if TYPE_CHECKING:
     from minidist.sim.world import World
 
-WINDOW_BYTES = 64 * 1024  # what the kernels hold for one direction before the sender's own buffer fills
-HIGH_WATER_BYTES = 64 * 1024
-SEGMENT_BYTES = 16 * 1024
-FIRST_FREE_PORT = 32768
-SYN_TIMEOUT_S = 127.0  # Linux' tcp_syn_retries
-RETRANSMISSION_S = 0.2
-SIM_FD = 1 << 24  # file descriptors of simulated sockets begin here; select.poll knows them (entropy.py)
-
-
-@dataclass(slots=True)
-class Conditions:
-    """What the network is like without faults. Times in seconds."""
-
-    latency_s: tuple[float, float] = (0.0001, 0.0006)
-    split_probability: float = 0.1  # a write arrives in several pieces
-    datagram_loss: float = 0.0
-    datagram_duplication: float = 0.0
-    datagram_reordering_s: float = 0.0
-
-
-@dataclass(slots=True, eq=False)
-class Rule:
-    """A fault on the way from some hosts to others; None stands for all. `matches` decides by host names."""
-
-    kind: str
-    sources: frozenset[str] | None
-    targets: frozenset[str] | None
-    parameters: dict[str, float] = field(default_factory=dict)
-    fired: Callable[[], None] = lambda: None
-    probability: float = 1.0
-
-    def concerns(self, source: str, target: str) -> bool:
-        return (self.sources is None or source in self.sources) and (self.targets is None or target in self.targets)
-
-
-class SimSocket:
-    """What `get_extra_info("socket")` answers: enough of a socket for asyncio, anyio, httpcore and redis-py."""
-
-    type = socket.SOCK_STREAM
-    proto = socket.IPPROTO_TCP
-
-    def __init__(self, number: int, local: tuple[str, int], peer: tuple[str, int] | None = None) -> None:
-        self.number = number
-        self.local = local
-        self.peer = peer
-        self.family = socket.AF_INET
-        self.linger_reset = False
-        self.readable: Callable[[], bool] = bool
-
-    def fileno(self) -> int:
-        return SIM_FD + self.number
-
-    def getsockname(self) -> tuple[str, int]:
-        return self.local
-
-    def getpeername(self) -> tuple[str, int]:
-        if self.peer is None:
-            raise OSError(errno.ENOTCONN, os.strerror(errno.ENOTCONN))
-        return self.peer
-
-    def setsockopt(self, level: int, option: int, value: Any) -> None:
-        if level == socket.SOL_SOCKET and option == socket.SO_LINGER:
-            self.linger_reset = True
-
-    def getsockopt(self, level: int, option: int, *rest: Any) -> int:
-        return 0
-
-    def setblocking(self, flag: bool) -> None:
-        pass
-
-    def gettimeout(self) -> float:
-        return 0.0
-
-
-class Direction:
-    """Bytes from one end of a connection to the other."""
-
-    def __init__(self, network: "Network", source: "SimTransport", target: "SimTransport") -> None:
-        self.network = network
-        self.source = source
-        self.target = target
-        self.queue: collections.deque[tuple[float, bytes | None]] = collections.deque()  # None is the end of file
-        self.buffered = 0
-        self.last_s = 0.0
-        self.free_s = 0.0
-        self.scheduled = False
-
-    def send(self, data: bytes | None) -> None:
-        network = self.network
-        if data is None:
-            self._put(None)
-        else:
-            network.trace.data(data)
-            for piece in network.segments(data):
-                self.buffered += len(piece)
-                self._put(piece)
-        self.schedule()
-
-    def _put(self, piece: bytes | None) -> None:
-        at_s, self.free_s = self.network.arrival_s(
-            self.source.host, self.target.host, 0 if piece is None else len(piece), self.free_s
-        )
-        self.last_s = max(self.last_s, at_s)
-        self.queue.append((self.last_s, piece))
-
-    def schedule(self) -> None:
-        """Arrange for the head of the queue, unless that has been done or the receiver does not want it."""
-        if self.scheduled or not self.queue or self.target.reading_paused or self.target.gone:
-            return
-        self.scheduled = True
-        self.network.loop.at_world_time(self.queue[0][0], self._deliver, context=self.target.context)
-
-    def _deliver(self) -> None:
-        """Runs as code of the receiving host."""
-        self.scheduled = False
-        if not self.queue or self.target.gone or self.target.reading_paused:
-            return
-        network = self.network
-        if network.cut(self.source.host, self.target.host):
-            network.waiting_for_heal.append(self)
-            return
-        _, piece = self.queue.popleft()
-        if piece is not None:
-            self.buffered -= len(piece)
-            self.source.drained()
-        try:
-            self.target.receive(piece)
-        finally:
-            self.schedule()
-
-
-class SimTransport(asyncio.Transport):
-    """One end of a connection."""
-
-    def __init__(self, network: "Network", host: Host, local: tuple[str, int], peer: tuple[str, int]) -> None:
-        super().__init__()
-        self.network = network
-        self.host = host
-        self.incarnation = host.incarnation
-        self.context = host.context.copy()
-        self.protocol: Any = None
-        self.out: Direction
-        self.into: Direction
-        self.reading_paused = False
-        self.closing = False  # the protocol asked for the end
-        self.gone = False  # connection_lost was called, or never will be
-        self._eof_sent = False
-        self._write_paused = False
-        self._high, self._low = HIGH_WATER_BYTES, HIGH_WATER_BYTES // 4
-        self.sock = SimSocket(network.next_number(), local, peer)
-        self.sock.readable = self._has_something_to_read
-        network.sockets[self.sock.fileno()] = self.sock
-
-    def _has_something_to_read(self) -> bool:
-        return self.gone or bool(self.into.queue and self.into.queue[0][0] <= self.network.loop.now_s)
-
-    # --- called by the network, as code of this host ----------------------------------------------------------------
-
-    def open(self, protocol: Any) -> None:
-        self.protocol = protocol
-        protocol.connection_made(self)
-
-    def receive(self, piece: bytes | None) -> None:
-        if self.closing:
-            if piece is not None:
-                self.network.reset(self.into.source, self)  # nobody reads this any more
-            return
-        if piece is not None:
-            self.protocol_received(piece)
-        elif not self.protocol.eof_received():
-            self.close()
-
-    def protocol_received(self, data: bytes) -> None:
-        if isinstance(self.protocol, asyncio.BufferedProtocol):
-            view = memoryview(data)
-            while view:
-                buffer = self.protocol.get_buffer(len(view))
-                count = min(len(buffer), len(view))
-                buffer[:count] = view[:count]  # type: ignore[index]
-                self.protocol.buffer_updated(count)
-                view = view[count:]
-        else:
-            self.guarded(self.protocol.data_received, data)
-
-    def guarded(self, call: Callable[[bytes], None], data: bytes) -> None:
-        """A bug in a protocol ends its connection, as asyncio does."""
-        try:
-            call(data)
-        except Exception as error:
-            self.network.loop.call_exception_handler(
-                {"message": "protocol.data_received() call failed", "exception": error, "transport": self}
-            )
-            self.lost(error)
-
-    def drained(self) -> None:
-        if self._write_paused and self.get_write_buffer_size() <= self._low:
-            self._write_paused = False
-            self.network.loop.call_soon(self._resume_writing, context=self.context)
-
-    def _resume_writing(self) -> None:
-        if not self.gone:
-            self.protocol.resume_writing()
-
-    def lost(self, error: Exception | None) -> None:
-        """The connection is over for this end."""
-        if not self.gone:
-            self.gone = self.closing = True
-            self.network.sockets.pop(self.sock.fileno(), None)
-            self.network.transports.pop(self, None)
-            if self.protocol is not None:
-                self.protocol.connection_lost(error)
-
-    # --- called by the protocol -------------------------------------------------------------------------------------
-
-    def write(self, data: Any) -> None:
-        if self._eof_sent:
-            raise RuntimeError("Cannot call write() after write_eof()")
-        if self.gone or not data:
-            return
-        self.out.send(bytes(data))
-        if not self._write_paused and self.get_write_buffer_size() > self._high:
-            self._write_paused = True
-            self.protocol.pause_writing()
-
-    def writelines(self, list_of_data: Any) -> None:
-        self.write(b"".join(list_of_data))
-
-    def write_eof(self) -> None:
-        if not self._eof_sent and not self.gone:
-            self._eof_sent = True
-            self.out.send(None)
-
-    def can_write_eof(self) -> bool:
-        return True
-
-    def close(self) -> None:
-        if not self.closing:
-            self.closing = True
-            self.write_eof()
-            self.network.loop.call_soon(self.lost, None, context=self.context)
-
-    def abort(self) -> None:
-        if self.gone:
-            return
-        self.closing = True
-        if self.sock.linger_reset:
-            self.network.reset(self.out.target, self)
-        else:
-            self.write_eof()
-        self.network.loop.call_soon(self.lost, None, context=self.context)
-
-    def is_closing(self) -> bool:
-        return self.closing
-
-    def pause_reading(self) -> None:
-        self.reading_paused = True
-
-    def resume_reading(self) -> None:
-        if self.reading_paused and not self.closing:
-            self.reading_paused = False
-            self.into.schedule()
-
-    def is_reading(self) -> bool:
-        return not self.reading_paused and not self.closing
-
-    def get_write_buffer_size(self) -> int:
-        return max(0, self.out.buffered - WINDOW_BYTES)
-
-    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
-        self._high = high if high is not None else (4 * low if low is not None else HIGH_WATER_BYTES)
-        self._low = low if low is not None else self._high // 4
-
-    def get_write_buffer_limits(self) -> tuple[int, int]:
-        return self._low, self._high
-
-    def get_protocol(self) -> Any:
-        return self.protocol
-
-    def set_protocol(self, protocol: Any) -> None:
-        self.protocol = protocol
-
-    def get_extra_info(self, name: str, default: Any = None) -> Any:
-        known = {"socket": self.sock, "peername": self.sock.peer, "sockname": self.sock.local}
-        return known.get(name, default)
-
-
-class SimServer(asyncio.AbstractServer):
-    """A listening socket of a host."""
-
-    def __init__(self, network: "Network", host: Host, address: tuple[str, int], factory: Callable[[], Any]) -> None:
-        self.network = network
-        self.host = host
-        self.incarnation = host.incarnation
-        self.address = address
-        self.factory = factory
-        self._sockets = (SimSocket(network.next_number(), address),)
-        self._closed: asyncio.Future[None] = network.loop.create_future()
-
-    @property
-    def sockets(self) -> tuple[SimSocket, ...]:
-        return () if self._closed.done() else self._sockets
-
-    def get_loop(self) -> SimLoop:
-        return self.network.loop
-
-    def is_serving(self) -> bool:
-        return not self._closed.done()
-
-    async def start_serving(self) -> None:
-        pass
-
-    async def serve_forever(self) -> None:
-        try:
-            await asyncio.shield(self._closed)
-        finally:
-            self.close()
-
-    def close(self) -> None:
-        if self.network.servers.get(self.address) is self:
-            del self.network.servers[self.address]
-        if not self._closed.done():
-            self._closed.set_result(None)
-
-    def close_clients(self) -> None:
-        pass
-
-    abort_clients = close_clients
-
-    async def wait_closed(self) -> None:
-        await asyncio.shield(self._closed)
-
-
-class SimDatagramTransport(asyncio.DatagramTransport):
-    """A UDP socket."""
-
-    def __init__(self, network: "Network", host: Host, local: tuple[str, int], remote: tuple[str, int] | None) -> None:
-        super().__init__()
-        self.network = network
-        self.host = host
-        self.context = host.context.copy()
-        self.remote = remote
-        self.protocol: Any = None
-        self.closed = False
-        self.sock = SimSocket(network.next_number(), local, remote)
-
-    def sendto(self, data: Any, addr: Any = None) -> None:
-        target = addr or self.remote
-        if target is None:
-            raise ValueError("a datagram needs an address")
-        if not self.closed:
-            self.network.send_datagram(self, bytes(data), (target[0], target[1]))
-
-    def receive(self, data: bytes, sender: tuple[str, int]) -> None:
-        if not self.closed and (self.remote is None or self.remote == sender):
-            self.protocol.datagram_received(data, sender)
-
-    def close(self) -> None:
-        if not self.closed:
-            self.closed = True
-            self.network.datagram_sockets.pop(self.sock.local, None)
-            self.network.loop.call_soon(self.protocol.connection_lost, None, context=self.context)
-
-    abort = close
-
-    def is_closing(self) -> bool:
-        return self.closed
-
-    def get_extra_info(self, name: str, default: Any = None) -> Any:
-        known = {"socket": self.sock, "peername": self.remote, "sockname": self.sock.local}
-        return known.get(name, default)
-
-    def get_write_buffer_size(self) -> int:
-        return 0
+__all__ = ["Conditions", "Network", "Rule"]
+
+SYN_WAITS_S = (1, 2, 4, 8, 16, 32, 64)  # Linux' tcp_syn_retries = 6
+FIRST_FREE_PORT, LAST_FREE_PORT = 32_768, 60_999  # Linux' ip_local_port_range
+BACKLOG = 100  # asyncio's
+OWN_NAMES = ("", "localhost", "127.0.0.1", "0.0.0.0", "::1", "::", "ip6-localhost")
+
+# Who looks on when bytes are sent on a stream: called with (from, to, the port that was connected to, when the last
+# byte arrives as far as is known or None, bytes).
+Tap: TypeAlias = Callable[[Host, Host, int, float | None, bytes], None]
 
 
 class Network:
@@ -409,103 +49,106 @@ class Network:
     def __init__(self, world: "World", conditions: Conditions | None = None) -> None:
         self.world = world
         self.loop = world.loop
-        self.random = world.streams.network
         self.trace = world.trace
-        self.conditions = conditions or Conditions()
-        self.next_number = self.loop.next_number
+        self.random = world.streams.network
+        self.links = Links(world.loop, self.random, conditions or Conditions())
+        self.tap: Tap | None = None
         self.hosts: dict[str, Host] = {}  # by address
         self.names: dict[str, str] = {}
-        self.servers: dict[tuple[str, int], SimServer] = {}
+        self.servers: dict[SocketAddress, SimServer] = {}
         self.transports: dict[SimTransport, None] = {}
-        self.datagram_sockets: dict[tuple[str, int], SimDatagramTransport] = {}
-        self.sockets: dict[int, SimSocket] = {}
-        self.rules: list[Rule] = []
-        self.waiting_for_heal: list[Direction] = []
-        self._free_ports: dict[str, int] = {}
+        self.datagram_sockets: dict[SocketAddress, SimDatagramTransport] = {}
+        self.sockets: dict[int, SimSocket] = {}  # by file descriptor
+        self.stalled: dict[Direction, None] = {}  # what a partition or a dead machine holds back
+        self._next_ports: dict[str, int] = {}
+        self._client_addresses: dict[SocketAddress, None] = {}
 
-    # --- the way between two hosts ----------------------------------------------------------------------------------
+    @property
+    def conditions(self) -> Conditions:
+        return self.links.conditions
+
+    # --- faults -----------------------------------------------------------------------------------------------------
+
+    @property
+    def rules(self) -> list[Rule]:
+        return self.links.rules
 
     def add_rule(self, rule: Rule) -> None:
-        self.rules.append(rule)
+        self.links.rules.append(rule)
 
     def remove_rule(self, rule: Rule) -> None:
-        """The fault has ended: what it held is retransmitted."""
-        self.rules.remove(rule)
-        waiting, self.waiting_for_heal = self.waiting_for_heal, []
-        for direction in waiting:
+        """The fault has ended: what it held is sent again."""
+        self.links.rules.remove(rule)
+        self.retransmit()
+
+    def retransmit(self) -> None:
+        """Something has healed: within a retransmission timeout, what was held tries again."""
+        stalled, self.stalled = self.stalled, {}
+        for direction in stalled:
             delay_s = self.random.uniform(0, RETRANSMISSION_S)
-            self.loop.at_world_time(self.loop.now_s + delay_s, direction.schedule)
+            self.loop.at_world_time(self.loop.now_s + delay_s, direction.retransmit)
 
     def cut(self, source: Host, target: Host) -> bool:
         """Whether a partition lies on the way."""
-        for rule in self.rules:
-            if rule.kind == "partition" and rule.concerns(source.name, target.name):
-                rule.fired()
-                return True
-        return False
+        return self.links.cut(source, target)
 
-    def segments(self, data: bytes) -> list[bytes]:
-        """A write as it arrives: large ones in segments, some small ones in two pieces."""
-        if len(data) > SEGMENT_BYTES:
-            return [data[start : start + SEGMENT_BYTES] for start in range(0, len(data), SEGMENT_BYTES)]
-        if len(data) > 1 and self.random.random() < self.conditions.split_probability:
-            place = self.random.randrange(1, len(data))
-            return [data[:place], data[place:]]
-        return [data]
-
-    def arrival_s(self, source: Host, target: Host, size: int, free_s: float) -> tuple[float, float]:
-        """When a segment sent now arrives, and when the line is free again."""
-        now_s = self.loop.now_s
-        low, high = self.conditions.latency_s
-        at_s = now_s + low + (high - low) * self.random.random()
-        for rule in self.rules:
-            if rule.kind != "partition" and rule.concerns(source.name, target.name):
-                at_s, free_s = self._slowed(rule, at_s, free_s, size)
-        return at_s, free_s
-
-    def _slowed(self, rule: Rule, at_s: float, free_s: float, size: int) -> tuple[float, float]:
-        parameters = rule.parameters
-        if rule.kind == "bandwidth" and size:
-            free_s = max(free_s, self.loop.now_s) + size / parameters["bytes_per_s"]
-            rule.fired()
-            return max(at_s, free_s), free_s
-        if rule.kind == "delay" and self.random.random() < rule.probability:
-            rule.fired()
-            spread = parameters.get("jitter_ms", 0.0) * self.random.uniform(-1, 1)
-            at_s += max(0.0, parameters["ms"] + spread) / 1000
-        elif rule.kind == "drop":
-            stall_s = RETRANSMISSION_S
-            while stall_s < 60 and self.random.random() < min(rule.probability, 0.99):
-                rule.fired()
-                at_s += stall_s
-                stall_s *= 2
-        return at_s, free_s
+    def held_back(self) -> list[str]:
+        """Lines for the dump of a run that cannot go on."""
+        return [
+            f"held back: {direction.source.host.name} to {direction.target.host.name}, {len(direction.flight)} segments"
+            for direction in self.stalled
+            if direction.flight
+        ]
 
     # --- names ------------------------------------------------------------------------------------------------------
 
-    def address_of(self, name: str, port: int) -> tuple[str, int]:
-        """Literal addresses and hosts' names. Raises socket.gaierror."""
+    def address_of(self, name: str, port: int) -> SocketAddress:
+        """Of a host's name, or a literal address. Raises socket.gaierror."""
         here = current_host.get()
-        if name in ("localhost", "127.0.0.1", "::1", "0.0.0.0", "", "::"):
+        if name in OWN_NAMES:
             return (here.ip if here else "127.0.0.1"), port
         ip = self.names.get(name, name)
         if ip not in self.hosts and not ip.replace(".", "").isdigit():
             raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
         return ip, port
 
-    async def getaddrinfo(self, host: Any, port: Any, **hints: Any) -> list[Any]:
+    def name_of(self, ip: str) -> str:
+        host = self.hosts.get(ip)
+        return host.name if host else ip
+
+    def resolve(self, host: Any, port: Any, family: int = 0, type: int = 0, proto: int = 0, flags: int = 0) -> Any:  # noqa: A002
+        """socket.getaddrinfo, for IPv4. Raises socket.gaierror."""
         name = host.decode() if isinstance(host, bytes) else (host or "")
-        await asyncio.sleep(self.random.uniform(*self.conditions.latency_s))
-        address = self.address_of(name, int(port or 0))
-        kind = hints.get("type") or socket.SOCK_STREAM
-        return [(socket.AF_INET, kind, socket.IPPROTO_TCP, "", address)]
+        if family not in (0, socket.AF_INET):
+            raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+        service = port.decode() if isinstance(port, bytes) else port
+        if isinstance(service, str) and not service.isdigit():
+            try:
+                service = socket.getservbyname(service)
+            except OSError:
+                raise socket.gaierror(socket.EAI_SERVICE, "Servname not supported for ai_socktype") from None
+        address = self.address_of(name, int(service or 0))
+        kinds = [socket.SocketKind(type)] if type else [socket.SOCK_STREAM, socket.SOCK_DGRAM]
+        protocols = {socket.SOCK_STREAM: socket.IPPROTO_TCP, socket.SOCK_DGRAM: socket.IPPROTO_UDP}
+        return [(socket.AF_INET, kind, protocols.get(kind, proto), "", address) for kind in kinds]
 
-    def _port(self, ip: str) -> int:
-        port = self._free_ports.get(ip, FIRST_FREE_PORT)
-        self._free_ports[ip] = port + 1
-        return port
+    async def getaddrinfo(self, host: Any, port: Any, **hints: Any) -> Any:
+        """A name takes as long as a question to a near server; a literal address takes nothing."""
+        found = self.resolve(host, port, **hints)
+        if host and found[0][4][0] != host:
+            await asyncio.sleep(self.random.uniform(*self.conditions.latency_s))
+        return found
 
-    # --- streams ----------------------------------------------------------------------------------------------------
+    def _free_port(self, ip: str) -> int:
+        port = self._next_ports.get(ip, FIRST_FREE_PORT)
+        for _ in range(FIRST_FREE_PORT, LAST_FREE_PORT + 1):
+            address = ip, port
+            port = port + 1 if port < LAST_FREE_PORT else FIRST_FREE_PORT
+            taken = address in self.servers or address in self._client_addresses or address in self.datagram_sockets
+            if not taken:
+                self._next_ports[ip] = port
+                return address[1]
+        raise OSError(errno.EADDRNOTAVAIL, os.strerror(errno.EADDRNOTAVAIL))
 
     def _here(self) -> Host:
         host = current_host.get()
@@ -513,148 +156,222 @@ class Network:
             raise LeakError("only code of a host has a network; start it with host.start(…)")
         return host
 
-    async def create_server(self, factory: Any, host: Any = None, port: Any = None, **options: Any) -> SimServer:
-        if options.get("ssl") or options.get("sock"):
-            raise LeakError("a simulated server takes a host and a port, without TLS")
+    # --- listening --------------------------------------------------------------------------------------------------
+
+    async def create_server(
+        self,
+        factory: Any,
+        host: Any = None,
+        port: Any = None,
+        *,
+        ssl: Any = None,
+        sock: Any = None,
+        backlog: int = BACKLOG,
+        start_serving: bool = True,
+        **options: Any,
+    ) -> SimServer:
+        """`options` are of real sockets (reuse_port …); without effect."""
+        self._no_strangers(ssl, sock)
         here = self._here()
-        name = host[0] if isinstance(host, Sequence) and not isinstance(host, str) else host
+        name = host if host is None or isinstance(host, str) else next(iter(host), None)
         ip, wanted = self.address_of(name or "", port or 0)
-        address = ip, wanted or self._port(ip)
-        if address in self.servers or ip not in self.hosts or self.hosts[ip] is not here:
-            code = errno.EADDRINUSE if address in self.servers else errno.EADDRNOTAVAIL
-            raise OSError(code, os.strerror(code))
-        server = self.servers[address] = SimServer(self, here, address, factory)
+        if ip != here.ip:
+            raise OSError(errno.EADDRNOTAVAIL, f"error while attempting to bind on address {(ip, wanted)!r}")
+        address = ip, wanted or self._free_port(ip)
+        if address in self.servers:
+            raise OSError(errno.EADDRINUSE, f"error while attempting to bind on address {address!r}: in use")
+        server = self.servers[address] = SimServer(self, here, address, factory, backlog)
+        if start_serving:
+            server.listen()
+            await asyncio.sleep(0)
         return server
 
-    async def create_connection(self, factory: Any, host: Any = None, port: Any = None, **options: Any) -> Any:
-        if options.get("ssl") or options.get("sock"):
-            raise LeakError("a simulated connection takes a host and a port, without TLS")
+    def stopped_listening(self, server: SimServer) -> None:
+        if self.servers.get(server.address) is server:
+            del self.servers[server.address]
+
+    def _no_strangers(self, ssl: Any, sock: Any) -> None:
+        if ssl:
+            leak("TLS (OpenSSL draws its own random numbers)")
+        if sock is not None:
+            leak("a real socket")
+
+    # --- connecting -------------------------------------------------------------------------------------------------
+
+    async def create_connection(
+        self,
+        factory: Any,
+        host: Any = None,
+        port: Any = None,
+        *,
+        ssl: Any = None,
+        sock: Any = None,
+        local_addr: Any = None,
+        server_hostname: str | None = None,
+        all_errors: bool = False,
+        family: int = 0,
+        proto: int = 0,
+        flags: int = 0,
+        **options: Any,
+    ) -> tuple[SimTransport, Any]:
+        """`options` are of TLS and of happy eyeballs; without effect."""
+        self._no_strangers(ssl, sock)
+        if server_hostname is not None:
+            raise ValueError("server_hostname is only meaningful with ssl")
+        if host is None and port is None:
+            raise ValueError("host and port was not specified and no sock specified")
         here = self._here()
-        ip, port = self.address_of(host or "", int(port))
-        self.trace.add(port)
-        await self._round_trip(here, ip)
-        server = self.servers.get((ip, port))
-        if server is None:
-            raise ConnectionRefusedError(errno.ECONNREFUSED, f"Connect call failed ({ip!r}, {port})")
-        ours = SimTransport(self, here, (here.ip, self._port(here.ip)), (ip, port))
-        theirs = SimTransport(self, server.host, (ip, port), ours.sock.local)
-        ours.out = theirs.into = Direction(self, ours, theirs)
-        theirs.out = ours.into = Direction(self, theirs, ours)
-        self.transports[ours] = self.transports[theirs] = None
-        theirs.reading_paused = True  # until its protocol is there, nothing is delivered
-        self.loop.call_soon(self._accept, server, theirs, context=theirs.context)
+        hints = {"family": family, "type": socket.SOCK_STREAM, "proto": proto, "flags": flags}
+        address: SocketAddress = (await self.getaddrinfo(host, port, **hints))[0][4]
+        local = here.ip, (local_addr[1] if local_addr else 0) or self._free_port(here.ip)
+        try:
+            server = await self._handshake(here, address)
+        except OSError as error:
+            raise ExceptionGroup("create_connection failed", [error]) if all_errors else error from None
         protocol = factory()
-        ours.open(protocol)
-        self.world.note(here, f"connects to {ip}:{port}")
-        return ours, protocol
+        transport = self._connected(server, here, local)
+        await self._begin(transport, protocol)
+        return transport, protocol
 
-    def _accept(self, server: SimServer, transport: SimTransport) -> None:
-        if self.servers.get(server.address) is not server:
-            self.reset(transport.out.target, transport)
-            transport.gone = True
-            return
-        transport.reading_paused = False
-        transport.open(server.factory())
-        transport.into.schedule()
+    async def _handshake(self, here: Host, address: SocketAddress) -> SimServer:
+        """SYN and SYN-ACK, again and again. Raises ConnectionRefusedError, TimeoutError."""
+        self.trace.add(address[1])
+        for wait_s in SYN_WAITS_S:
+            again_s = self.loop.now_s + wait_s
+            target = self.hosts.get(address[0])
+            if target is not None and await self._reaches(here, target):
+                server = self.servers.get(address)
+                refused = server is None or not server.is_serving()
+                full = server is not None and server.waiting >= server.backlog
+                if not full and await self._reaches(target, here):
+                    if server is None or refused:
+                        raise ConnectionRefusedError(errno.ECONNREFUSED, f"Connect call failed {address}")
+                    return server
+            await self._until(again_s)
+        raise TimeoutError(errno.ETIMEDOUT, f"Connect call failed {address}")
 
-    async def _round_trip(self, here: Host, ip: str) -> None:
-        """A SYN and its answer. Hangs behind a partition and before a dead machine, until the time-out."""
-        deadline_s = self.loop.now_s + SYN_TIMEOUT_S
-        while True:
-            target = self.hosts.get(ip)
-            reachable = target is not None and target.powered and not target.paused
-            if target is not None and reachable and not (self.cut(here, target) or self.cut(target, here)):
-                there_s, _ = self.arrival_s(here, target, 0, 0.0)
-                back_s, _ = self.arrival_s(target, here, 0, 0.0)
-                await self._until((there_s - self.loop.now_s) + back_s)
-                return
-            if self.loop.now_s + 1.0 > deadline_s:
-                raise TimeoutError(errno.ETIMEDOUT, os.strerror(errno.ETIMEDOUT))
-            await self._until(self.loop.now_s + 1.0)  # the SYN is sent again
+    async def _reaches(self, source: Host, target: Host) -> bool:
+        """One packet. False when it was lost; at once, since whoever sent it waits for longer anyway."""
+        if self.links.cut(source, target):
+            return False
+        at_s, _ = self.links.arrival_s(source, target, 0, 0.0)
+        await self._until(at_s)
+        return target.powered
 
     async def _until(self, at_s: float) -> None:
         done = self.loop.create_future()
-
-        def ring() -> None:
-            if not done.done():
-                done.set_result(None)
-
-        timer = self.loop.at_world_time(at_s, ring)
+        timer = self.loop.at_world_time(at_s, _ring, done)
         try:
             await done
         finally:
             timer.cancel()
 
-    async def sock_connect(self, sock: Any, address: Any) -> None:
-        raise LeakError("a simulated connection is made with create_connection")
+    def _connected(self, server: SimServer, here: Host, local: SocketAddress) -> SimTransport:
+        """The client's kernel has the connection; the server's learns of it with what arrives first."""
+        ours = SimTransport(self, here, local, server.address, contextvars.copy_context())
+        theirs = SimTransport(self, server.host, server.address, local, server.context.copy(), server)
+        ours.out = theirs.into = Direction(self, ours, theirs)
+        theirs.out = ours.into = Direction(self, theirs, ours)
+        self._client_addresses[local] = None
+        if self.servers.get(server.address) is not server:  # it was closed while the answer was on its way
+            theirs.close_socket(power_lost=True)
+        ours.out.mark(Mark.OPENED)
+        self.world.note(here, f"connects to {server.host.name}:{server.address[1]}")
+        return ours
 
-    def reset(self, victim: SimTransport, by: SimTransport) -> None:
-        """A reset on its way to one end; it overtakes nothing that a partition holds, and is lost with its target."""
-        at_s, _ = self.arrival_s(by.host, victim.host, 0, 0.0)
+    async def _begin(self, transport: SimTransport | SimDatagramTransport, protocol: Any) -> None:
+        """Tell the protocol; from the loop, as asyncio does."""
+        ready = self.loop.create_future()
 
-        def arrive() -> None:
-            if self.cut(by.host, victim.host):
-                self.loop.at_world_time(self.loop.now_s + RETRANSMISSION_S, arrive, context=victim.context)
-            elif not victim.gone:
-                victim.lost(ConnectionResetError(errno.ECONNRESET, os.strerror(errno.ECONNRESET)))
+        def begin() -> None:
+            transport.begin(protocol)
+            _ring(ready)
 
-        self.loop.at_world_time(at_s, arrive, context=victim.context)
+        self.loop.call_soon(begin, context=transport.context)
+        try:
+            await ready
+        except BaseException:
+            transport.close()
+            raise
+
+    def accept(self, transport: SimTransport) -> None:
+        """The handshake is complete: the process may accept the connection."""
+        server = transport.server
+        assert server is not None
+        server.waiting += 1
+        self.loop.call_soon(server.accept, transport, context=transport.context)
+
+    # --- what streams report ----------------------------------------------------------------------------------------
+
+    def opened(self, transport: SimTransport) -> None:
+        self.transports[transport] = None
+        self.sockets[transport.sock.descriptor] = transport.sock
+
+    def closed(self, transport: SimTransport) -> None:
+        self.transports.pop(transport, None)
+        self.sockets.pop(transport.sock.descriptor, None)
+        if transport.server is None:
+            self._client_addresses.pop(transport.sock.local, None)
+
+    # --- crashes ----------------------------------------------------------------------------------------------------
 
     def host_crashed(self, host: Host, kind: Crash) -> None:
-        """Its sockets are gone; after a process crash, peers hear of it."""
-        for address, server in list(self.servers.items()):
-            if server.host is host:
-                del self.servers[address]
-        for address, datagrams in list(self.datagram_sockets.items()):
-            if datagrams.host is host:
-                del self.datagram_sockets[address]
+        """Its sockets are gone; unless the power went, its kernel closes them properly."""
+        power_lost = kind is Crash.POWER
+        for server in [each for each in self.servers.values() if each.host is host]:
+            self.stopped_listening(server)
+        for datagrams in [each for each in self.datagram_sockets.values() if each.host is host]:
+            datagrams.close_socket()
+        for transport in [each for each in self.transports if each.host is host]:
+            transport.close_socket(power_lost=power_lost)
+        for direction in [each for each in self.stalled if power_lost and each.source.host is host]:
+            direction.stop()  # of sockets that were closed before: their kernel is gone now, too
+
+    def close(self) -> None:
+        """The end of the world."""
         for transport in list(self.transports):
-            if transport.host is host and not transport.gone:
-                transport.gone = True
-                self.transports.pop(transport, None)
-                self.sockets.pop(transport.sock.fileno(), None)
-                if kind is Crash.PROCESS:
-                    self.reset(transport.out.target, transport)
+            transport.out.stop()
+            transport.close_socket(power_lost=True)
 
     # --- datagrams --------------------------------------------------------------------------------------------------
 
-    async def create_datagram_endpoint(self, factory: Any, **options: Any) -> Any:
+    async def create_datagram_endpoint(
+        self, factory: Any, local_addr: Any = None, remote_addr: Any = None, *, sock: Any = None, **options: Any
+    ) -> tuple[SimDatagramTransport, Any]:
+        """`options` are of real sockets; without effect."""
+        self._no_strangers(None, sock)
         here = self._here()
-        wanted = options.get("local_addr") or ("", 0)
-        ip, port = self.address_of(wanted[0] or "", wanted[1] or 0)
-        local = ip, port or self._port(ip)
+        name, wanted = local_addr or ("", 0)
+        ip, port = self.address_of(name or "", wanted or 0)
+        if ip != here.ip:
+            raise OSError(errno.EADDRNOTAVAIL, os.strerror(errno.EADDRNOTAVAIL))
+        local = ip, port or self._free_port(ip)
         if local in self.datagram_sockets:
             raise OSError(errno.EADDRINUSE, os.strerror(errno.EADDRINUSE))
-        remote = options.get("remote_addr")
-        target = self.address_of(*remote) if remote else None
-        transport = self.datagram_sockets[local] = SimDatagramTransport(self, here, local, target)
-        transport.protocol = factory()
-        transport.protocol.connection_made(transport)
-        return transport, transport.protocol
+        remote = self.address_of(*remote_addr[:2]) if remote_addr else None
+        transport = self.datagram_sockets[local] = SimDatagramTransport(self, here, local, remote)
+        self.sockets[transport.sock.descriptor] = transport.sock
+        protocol = factory()
+        await self._begin(transport, protocol)
+        return transport, protocol
 
-    def send_datagram(self, sender: SimDatagramTransport, data: bytes, address: tuple[str, int]) -> None:
-        target = self.hosts.get(self.address_of(*address)[0])
-        self.trace.data(data)
-        if target is None or self.cut(sender.host, target):
-            return
-        conditions = self.conditions
-        if self.random.random() < conditions.datagram_loss or self._datagram_dropped(sender.host, target):
-            return
-        copies = 2 if self.random.random() < conditions.datagram_duplication else 1
-        for _ in range(copies):
-            at_s, _ = self.arrival_s(sender.host, target, len(data), 0.0)
-            at_s += self.random.uniform(0, conditions.datagram_reordering_s)
-            self.loop.at_world_time(at_s, self._datagram_arrives, data, sender.sock.local, address)
+    def datagrams_closed(self, transport: SimDatagramTransport) -> None:
+        if self.datagram_sockets.get(transport.sock.local) is transport:
+            del self.datagram_sockets[transport.sock.local]
+        self.sockets.pop(transport.sock.descriptor, None)
 
-    def _datagram_dropped(self, source: Host, target: Host) -> bool:
-        for rule in self.rules:
-            if rule.kind == "drop" and rule.concerns(source.name, target.name):
-                if self.random.random() < rule.probability:
-                    rule.fired()
-                    return True
-        return False
-
-    def _datagram_arrives(self, data: bytes, sender: tuple[str, int], address: tuple[str, int]) -> None:
+    def datagram_arrives(self, sender: SimDatagramTransport, target: Host, data: bytes, address: SocketAddress) -> None:
+        """Runs as the world's code, when a datagram has reached its machine."""
         transport = self.datagram_sockets.get(address)
+        if not target.powered:
+            return
         if transport is not None:
-            self.loop.call_soon(transport.receive, data, sender, context=transport.context)
+            transport.arrived(data, sender.sock.local)
+        elif not self.links.cut(target, sender.host):
+            at_s, _ = self.links.arrival_s(target, sender.host, 0, 0.0)
+            self.loop.at_world_time(at_s, sender.refused, context=sender.context)
+
+
+def _ring(waiting: "asyncio.Future[None]") -> None:
+    if not waiting.done():
+        waiting.set_result(None)

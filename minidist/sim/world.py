@@ -9,20 +9,30 @@
 The world's own code (building hosts, crashing them, healing) runs outside of any host; a host's code is started with
 `host.start` and stays on that host, in every task and callback it makes. While the world runs, `time`, `random`, `uuid`
 and the like answer simulated values to code on hosts (entropy.py).
+
+Close a world when its results have been read: until then it keeps the tasks of hosts that have crashed.
 """
 
+import gc
+import sys
+import warnings
 from collections.abc import Coroutine
 from typing import Any, TypeVar
 
-from minidist.sim.disk import Platter, SimDisk
+from minidist.sim.current import Leak
+from minidist.sim.disk import SimDisk
 from minidist.sim.entropy import Entropy
+from minidist.sim.errors import LeakError
 from minidist.sim.host import Crash, Host
 from minidist.sim.loop import Policy, SimLoop, SimTask
 from minidist.sim.network import Conditions, Network
+from minidist.sim.platter import Platter
 from minidist.sim.random_streams import Streams
-from minidist.sim.trace import Trace
+from minidist.sim.trace import HOST_BITS, Trace
 
 T = TypeVar("T")
+
+MAX_HOSTS = (1 << HOST_BITS) - 1
 
 
 class World:
@@ -36,6 +46,8 @@ class World:
         conditions: Conditions | None = None,
         keep_trace: bool = False,
     ) -> None:
+        # Whatever is garbage already is not of this world: it must not be collected, and finalized, in it.
+        gc.freeze()
         self.seed = seed
         self.streams = Streams(seed)
         self.trace = Trace(keep=keep_trace)
@@ -43,6 +55,7 @@ class World:
         self.network = self.loop.network = Network(self, conditions)
         self.hosts: dict[str, Host] = {}
         self.platters: dict[str, Platter] = {}
+        self.leaks: list[Leak] = []
 
     # --- building ---------------------------------------------------------------------------------------------------
 
@@ -51,31 +64,55 @@ class World:
         if name in self.hosts:
             raise ValueError(f"there is a host {name!r} already")
         number = len(self.hosts) + 1
+        if number > MAX_HOSTS:
+            raise ValueError(f"a world has at most {MAX_HOSTS} hosts")
         ip = f"127.1.{number // 250}.{number % 250 + 1}"
-        host = self.hosts[name] = self.network.hosts[ip] = Host(self, name, ip)
+        host = self.hosts[name] = self.network.hosts[ip] = Host(self, name, ip, number)
         self.network.names[name] = ip
-        self.platters[name] = Platter(self.streams.of(f"platter {name}"))
+        self.platters[name] = Platter(self.loop, self.streams.of(f"platter {name}"))
+        self.trace.text(name)
         return host
 
     def open_disk(self, host: Host) -> SimDisk:
-        host.disk = SimDisk(self, host, self.platters[host.name])
+        """The disk of a host's present life. Raises DirectoryInUse when this life has it open already."""
+        host.disk = SimDisk.open_platter(self.platters[host.name], self.streams, host.name, host.incarnation)
         return host.disk
 
     # --- running ----------------------------------------------------------------------------------------------------
 
     def run(self, main: "Coroutine[Any, Any, T] | SimTask", *, time_limit_s: float | None = None) -> T:
-        """Run until `main` is done; its result. Raises what it raises, and SimulationError.
+        """Run until `main` is done; its result. Raises what it raises, SimulationError, and LeakError for any leak.
 
-        A coroutine runs as the world's own code; use `host.start(…)` for code of a host.
+        A coroutine runs as the world's own code; use `host.start(…)` for code of a host. `time_limit_s` is virtual time
+        from now on. What nobody has handled is in `errors` afterwards, also errors of tasks that nobody looked at.
         """
         self.loop.max_time_s = None if time_limit_s is None else self.loop.now_s + time_limit_s
-        with Entropy(self):
+        with Entropy():
             result: T = self.loop.run_until_complete(main)
+            self.loop.collect()
+        if self.leaks:
+            raise LeakError("\n".join(str(leak) for leak in self.leaks))
         return result
 
+    @property
+    def errors(self) -> list[dict[str, Any]]:
+        """The contexts of exceptions that nobody handled, as asyncio gives them to an exception handler."""
+        return self.loop.errors
+
     def close(self) -> None:
-        """The end of the world: tasks that never ended are dropped without a word."""
-        self.loop.close()
+        """The end of the world. Tasks that never ended are dropped: what they do on the way out stays unheard."""
+        if self.loop.is_closed():
+            return
+        unraisable, sys.unraisablehook = sys.unraisablehook, lambda _: None
+        try:
+            with Entropy(), warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                self.network.close()
+                self.loop.close()
+                gc.collect()
+        finally:
+            sys.unraisablehook = unraisable
+            gc.unfreeze()
 
     def __enter__(self) -> "World":
         return self
