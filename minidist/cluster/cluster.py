@@ -93,11 +93,17 @@ class Cluster:
     def remove_node(self, node: Node) -> None:
         """Forget a node that has ended, with its ports."""
         self.groups[node.group.name].remove(node)
+        self.faults.forget(node)
         for reservation in node.reservations.values():
             reservation.release()
 
     def endpoints(self, group: str) -> Sequence[Endpoint]:
         return [node.endpoint for node in self.groups[group]]
+
+    def named(self, name: str) -> list[Node]:
+        """The nodes of a group, the node of that name or index, or the nodes of a region; none for any other name."""
+        nodes = self.groups.get(name) or [n for n in self.nodes if name in (n.name, f"{n.group.name}[{n.index}]")]
+        return nodes or [node for node in self.nodes if node.region == name]
 
     def find(self, names: Iterable[str]) -> list[Node]:
         """The nodes that names of groups, nodes (`web-2`, `web[1]`) or regions stand for, each once.
@@ -106,8 +112,7 @@ class Cluster:
         """
         found: dict[Node, None] = {}
         for name in names:
-            nodes = self.groups.get(name) or [n for n in self.nodes if name in (n.name, f"{n.group.name}[{n.index}]")]
-            nodes = nodes or [node for node in self.nodes if node.region == name]
+            nodes = self.named(name)
             if not nodes:
                 known = ", ".join([*self.groups, *(node.name for node in self.nodes)])
                 raise ClusterError(f"given {name!r}, allowed: a group or node of {self.topology.name}: {known}", 2)
@@ -361,12 +366,6 @@ class Cluster:
                 node.become_resumed()
                 self.events.emit(node.name, "resumed")
         await self.faults.sync_all()
-
-    async def restart(self, nodes: Sequence[Node], *, rolling: bool, timeout_s: float) -> None:
-        """Stop and start; with `rolling` one by one, each ready before the next. Raises ClusterError."""
-        for batch in [[node] for node in nodes] if rolling else [list(nodes)]:
-            await self.stop(batch, timeout_s)
-            await self.start(batch)
 
 
 def _ready_line_reader(node: Node, log: Path) -> Callable[[bytes], None]:

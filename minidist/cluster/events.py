@@ -8,7 +8,7 @@ import asyncio
 import contextlib
 import json
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,7 @@ class Events:
         self._path = file
         self._file = open(file, "a", encoding="utf-8", buffering=1)  # noqa: SIM115
         self._followers: list[asyncio.Queue[Event | None]] = []
+        self.heard: Callable[[Event], object] = lambda event: None  #: called with each event of a node's own
 
     def emit(self, node: str, event: str, **detail: Any) -> None:
         """Record what the launcher did or saw; `node` is empty for what concerns the whole cluster."""
@@ -69,7 +70,9 @@ class Events:
                 while (await reader.readline()).strip():
                     pass
                 while line := await reader.readline():
-                    self.add(json.loads(line))
+                    event = json.loads(line)
+                    self.add(event)
+                    self.heard(event)
             finally:
                 writer.close()
 

@@ -1,8 +1,9 @@
 """Faults of a cluster: who applies what, and keeping it so while nodes come and go.
 
 The launcher holds the list. From it and from the nodes as they are now follows what each node must have set
-(`_wanted`); `_sync` makes a node's admin port agree, after every change of the list and whenever a node started, was
-resumed, or a peer got a new process. `at` and `duration` are the launcher's timers, `times` is counted by each node.
+(`_wanted`); `sync` makes a node agree through its admin port, after every change of the list and whenever a node
+started, was resumed, or a peer got a new process. `at` and `duration` are the launcher's timers. `times` is counted by
+each node that applies a fault; one that has spent it says so in an event, and is not given the fault again.
 
 Who applies it:
 
@@ -19,7 +20,7 @@ says to put a `proxy` between them.
 
 import asyncio
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -58,6 +59,7 @@ class SetFault:
     link: bool = False
     active: bool = True
     timer: asyncio.TimerHandle | None = None
+    spent: dict[tuple[str, str], None] = field(default_factory=dict)  #: (node, id of the part) that struck `times`
 
     def shown(self) -> Body:
         flags = {"one_way": True} if self.one_way else {}
@@ -83,6 +85,7 @@ class Faults:
         """Set a fault; returns its id. Raises FaultRefused, ClusterError for names nobody has."""
         fault = SetFault(self._new_id(kind), kind, tuple(on), tuple(peer), dict(parameters or {}))
         self._check(fault)
+        self._durations(fault)
         return await self._begin(fault)
 
     async def partition(self, side: Sequence[str], other: Sequence[str], one_way: bool) -> str:
@@ -99,7 +102,7 @@ class Faults:
             raise FaultRefused(f"{pair} are both your own programs, so nobody can part them: {PROXY_HINT}")
         return await self._begin(fault)
 
-    async def add_links(self, links: Sequence[Link], regions: Mapping[str, Sequence[str]]) -> None:
+    def add_links(self, links: Sequence[Link], regions: Mapping[str, Sequence[str]]) -> None:
         """Put the delays of a topology's links into the list, before the first node starts."""
         for link in links:
             parameters = {"ms": link.latency_ms, "jitter_ms": link.jitter_ms}
@@ -115,7 +118,7 @@ class Faults:
         if fault.timer is not None:
             fault.timer.cancel()
         if fault.kind == "pause" and fault.active:
-            await self._cluster.resume(self._cluster.find(fault.on))
+            await self._cluster.resume(self._present(fault.on))
         await self.sync_all()
         self._cluster.events.emit("", "fault-removed", id=fault.id, kind=fault.kind)
         return True
@@ -128,18 +131,14 @@ class Faults:
         return ids
 
     async def listed(self) -> list[Body]:
-        """The list, with how often each fired. One that has spent its `times` everywhere is dropped."""
-        fired: dict[str, int] = {}
+        """The list, with how often each has struck in all."""
+        struck: dict[str, int] = {}
         asked = [node for node in self._applied if node.state is State.RUNNING]
-        for answer in await asyncio.gather(*(self._ask(node, "GET", "/faults") for node in asked)):
-            for each in (answer or {"faults": []})["faults"]:
+        for answer in await asyncio.gather(*(self._ask_quietly(node) for node in asked)):
+            for each in answer["faults"]:
                 fault_id = each["id"].partition("/")[0]
-                fired[fault_id] = fired.get(fault_id, 0) + each["fired"]
-        for fault in list(self._faults.values()):
-            where = [node for node, applied in self._applied.items() if any(_is_of(fault, each) for each in applied)]
-            if fault.id not in fired and "times" in fault.parameters and where and all(node in asked for node in where):
-                del self._faults[fault.id]
-        return [fault.shown() | {"fired": fired.get(fault.id, 0)} for fault in self._faults.values()]
+                struck[fault_id] = struck.get(fault_id, 0) + each["fired"]
+        return [fault.shown() | {"fired": struck.get(fault.id, 0)} for fault in self._faults.values()]
 
     def ids(self) -> list[str]:
         return list(self._faults)
@@ -149,12 +148,30 @@ class Faults:
         return any(
             fault.active and fault.kind not in (*BY_SIGNAL, "disk", "clock", "delay") and not fault.peer
             for fault in self._faults.values()
-            if node in self._cluster.find(fault.on)
+            if node in self._present(fault.on)
         )
 
     def of(self, node: Node) -> list[str]:
-        """The ids of the faults that concern a node, for `ps` and `status` of a user's program."""
-        return [fault.id for fault in self._faults.values() if node in self._cluster.find([*fault.on])]
+        """The ids of the faults that name a node on either side, for the status of a user's program."""
+        return [fault.id for fault in self._faults.values() if node in self._present([*fault.on, *fault.peer])]
+
+    def forget(self, node: Node) -> None:
+        """A node was removed from the cluster."""
+        self._applied.pop(node, None)
+        self._locks.pop(node, None)
+
+    def heard(self, event: Body) -> None:
+        """A node's own event: it may be that a fault has struck as often as it was to."""
+        if event["event"] != "fault-ended":
+            return
+        part, struck = event["detail"].get("id", ""), event["detail"].get("fired", 0)
+        fault = self._faults.get(part.partition("/")[0])
+        if fault is None or struck < int(fault.parameters.get("times", struck + 1)):
+            return
+        fault.spent[event["node"], part] = None
+        if not any(_is_of(fault, each) for parts in self._wanted().values() for each in parts):
+            del self._faults[fault.id]
+            self._cluster.events.emit("", "fault-removed", id=fault.id, kind=fault.kind)
 
     # --- checks ------------------------------------------------------------------------------------------------------
 
@@ -164,7 +181,6 @@ class Faults:
             wrong = [key for key in fault.parameters if key not in ("duration", "at")]
             if wrong or fault.peer:
                 raise FaultRefused(f"{wrong[0] if wrong else 'peer'}: allowed for {fault.kind}: duration, at")
-            self._durations(fault)
             return
         try:
             read_fault({"kind": fault.kind, **fault.parameters}, fault.id)
@@ -196,6 +212,13 @@ class Faults:
         except ValueError as error:
             raise FaultRefused(f"given {error}, allowed: a duration such as 1500ms, 30s, 2h") from error
 
+    def _present(self, words: Sequence[str]) -> list[Node]:
+        """The nodes that words still stand for: a node may have been scaled away since they were given."""
+        found: dict[Node, None] = {}
+        for word in words:
+            found |= dict.fromkeys(self._cluster.named(word))
+        return list(found)
+
     def _peer_nodes(self, words: Sequence[str]) -> list[Node]:
         return self._cluster.find(word for word in words if ":" not in word)
 
@@ -214,40 +237,50 @@ class Faults:
         self._faults[fault.id] = fault
         if at_s > 0:
             fault.active = False
-            fault.timer = asyncio.get_running_loop().call_later(at_s, self._in_background, self._activate(fault))
-        else:
+            self._later(fault, at_s, self._activate)
+            return fault.id
+        try:
             await self._activate(fault)
+        except BaseException:
+            self._faults.pop(fault.id, None)
+            await self.sync_all()
+            raise
         return fault.id
 
     async def _activate(self, fault: SetFault) -> None:
-        _, duration_s = self._durations(fault)
+        """Let a fault of the list take hold. Raises FaultRefused, ClusterError."""
         fault.active = True
-        self._cluster.events.emit("", "fault-set", **fault.shown())
+        nodes = self._cluster.find(fault.on)
         if fault.kind == "kill":
             del self._faults[fault.id]
-            await self._cluster.kill(self._cluster.find(fault.on))
-            return
-        if fault.kind == "pause":
-            await self._cluster.pause(self._cluster.find(fault.on))
+            await self._cluster.kill(nodes)
+        elif fault.kind == "pause":
+            await self._cluster.pause(nodes)
         else:
-            await self._set_or_take_back(fault)
+            for refusal in await self.sync_all():
+                raise FaultRefused(refusal)
+        self._cluster.events.emit("", "fault-set", **fault.shown())
+        _, duration_s = self._durations(fault)
         if duration_s is not None:
-            loop = asyncio.get_running_loop()
-            fault.timer = loop.call_later(duration_s, lambda: self._in_background(self._expire(fault)))
-
-    async def _set_or_take_back(self, fault: SetFault) -> None:
-        refusals = await self.sync_all()
-        if refusals:
-            await self.remove(fault.id)
-            raise FaultRefused(refusals[0])
+            self._later(fault, duration_s, self._expire)
 
     async def _expire(self, fault: SetFault) -> None:
         await self.remove(fault.id)
 
-    def _in_background(self, work: Any) -> None:
-        task = asyncio.ensure_future(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+    def _later(self, fault: SetFault, delay_s: float, work: Callable[[SetFault], Coroutine[Any, Any, None]]) -> None:
+        async def run() -> None:
+            try:
+                await work(fault)
+            except Exception as error:  # nobody waits for it: it becomes an event
+                self._faults.pop(fault.id, None)
+                self._cluster.events.emit("", "fault-failed", id=fault.id, kind=fault.kind, why=str(error))
+
+        def begin() -> None:
+            task = asyncio.ensure_future(run())
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+
+        fault.timer = asyncio.get_running_loop().call_later(delay_s, begin)
 
     # --- making the nodes agree --------------------------------------------------------------------------------------
 
@@ -264,36 +297,45 @@ class Faults:
         return [refusal for each in refusals for refusal in each]
 
     async def sync(self, node: Node, wanted: Mapping[str, Body] | None = None) -> list[str]:
-        """Make one node agree. Its end meanwhile is no error: its next start comes here again."""
+        """Make one node agree; returns what it refused. When it cannot answer, its next start or resume comes here."""
         wanted = self._wanted().get(node, {}) if wanted is None else wanted
         if not wanted and not self._applied.get(node):
             return []
         refusals = []
         async with self._locks.setdefault(node, asyncio.Lock()):
             applied = self._applied.setdefault(node, {})
-            for body_id in [each for each in applied if applied[each] != wanted.get(each)]:
-                del applied[body_id]
-                await self._ask(node, "DELETE", f"/faults?id={body_id}")
-            for body_id, body in wanted.items():
-                if body_id not in applied:
-                    try:
-                        if await self._ask(node, "POST", "/faults", body) is not None:
-                            applied[body_id] = body
-                    except AdminRefused as refused:
-                        refusals.append(f"{node.name}: {refused.text}")
+            try:
+                for body_id in [each for each in applied if applied[each] != wanted.get(each)]:
+                    await self._delete(node, body_id)
+                    del applied[body_id]
+                for body_id, body in wanted.items():
+                    if body_id not in applied:
+                        await self._ask(node, "POST", "/faults", body)
+                        applied[body_id] = body
+            except AdminUnreachable:
+                pass
+            except AdminRefused as refused:
+                refusals.append(f"{node.name}: {refused.text}")
         return refusals
 
-    async def _ask(self, node: Node, method: str, path: str, body: Body | None = None) -> Any:
-        """The node's answer; None when it cannot answer. A fault that ended by itself is not there to be removed."""
-        assert node.admin is not None
+    async def _delete(self, node: Node, body_id: str) -> None:
         try:
-            return await call(node.admin, method, path, body, timeout_s=CALL_TIMEOUT_S)
-        except AdminUnreachable:
-            return None
+            await self._ask(node, "DELETE", f"/faults?id={body_id}")
         except AdminRefused as refused:
-            if refused.status == 404:
-                return None
-            raise
+            if refused.status != 404:  # it may have ended by itself
+                raise
+
+    async def _ask(self, node: Node, method: str, path: str, body: Body | None = None) -> Any:
+        assert node.admin is not None
+        return await call(node.admin, method, path, body, timeout_s=CALL_TIMEOUT_S)
+
+    async def _ask_quietly(self, node: Node) -> Body:
+        """The faults a node has set; none when it cannot answer."""
+        try:
+            answer: Body = await self._ask(node, "GET", "/faults")
+        except (AdminUnreachable, AdminRefused):
+            return {"faults": []}
+        return answer
 
     def _wanted(self) -> dict[Node, dict[str, Body]]:
         """What each node should have set: {node: {id: body}}."""
@@ -301,11 +343,14 @@ class Faults:
         for fault in self._faults.values():
             if not fault.active or fault.kind in BY_SIGNAL:
                 continue
+            numbers: dict[Node, int] = {}
             for node, body in self._parts(fault):
-                parts = wanted.setdefault(node, {})
-                number = sum(_is_of(fault, each) for each in parts)
+                if body.get("peer") == []:
+                    continue  # whom it was about is gone; without the key it would be about everyone
+                number = numbers[node] = numbers.get(node, -1) + 1
                 body["id"] = f"{fault.id}/{number}" if number else fault.id
-                parts[body["id"]] = body
+                if (node.name, body["id"]) not in fault.spent:
+                    wanted.setdefault(node, {})[body["id"]] = body
         return wanted
 
     def _parts(self, fault: SetFault) -> list[tuple[Node, Body]]:
@@ -313,7 +358,7 @@ class Faults:
         parameters = {key: value for key, value in fault.parameters.items() if key not in ("at", "duration")}
         body = {"kind": fault.kind, **parameters}
         direction = fault.parameters.get("direction", "both")
-        nodes, peers = self._cluster.find(fault.on), self._peer_nodes(fault.peer)
+        nodes, peers = self._present(fault.on), self._present(fault.peer)
         if fault.link:
             return [*self._link_parts(body, nodes, peers), *self._link_parts(body, peers, nodes)]
         if fault.kind == "partition" and fault.peer:

@@ -1,4 +1,11 @@
-"""What the supervisor does for each verb. Each handler takes the request and returns the result (control.py)."""
+"""What the supervisor does for each verb: one handler per verb, named in `Handlers.table()`.
+
+A handler takes the request (the verb's arguments, see control.py) and a session for progress and streams, and returns
+the result. It checks names first, so that a verb with a wrong one does nothing at all; the work itself is in cluster.py,
+scaling.py, growth.py and faults.py. Their errors become the verb's here: ClusterError with its own exit code, what was
+asked for wrongly (FaultRefused, TopologyError) with 2. Handlers run side by side; only `scale` waits for another
+`scale`, since both would number new nodes.
+"""
 
 import asyncio
 from collections.abc import Sequence
@@ -202,7 +209,7 @@ class Handlers:
     async def scale(self, request: Message, session: Session) -> Any:
         async with self.scaling:
             for group, count in request["groups"].items():
-                await scale(self.cluster, group, count, request["timeout_s"], session.progress)
+                await scale(self.cluster, group, count, request.get("timeout_s", DEFAULT_TIMEOUT_S), session.progress)
 
     async def clock(self, request: Message, session: Session) -> Any:
         nodes = (

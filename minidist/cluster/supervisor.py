@@ -248,6 +248,7 @@ class Supervisor:
         directory = str(Path(self.options.file).absolute().parent)
         programs = Programs(self.topology, self.run_dir, directory, self.mark, os.urandom(16).hex())
         self.cluster = Cluster(self.topology, self.run_dir, processes, programs, events)
+        events.heard = self.cluster.faults.heard
         try:
             for group in self.topology.groups.values():
                 self.cluster.add_group(group)
@@ -255,7 +256,7 @@ class Supervisor:
             _tell(self.launcher, error=str(error), exit=1)
             processes.close()
             return 1
-        await self.cluster.faults.add_links(self.topology.links, self.topology.regions)
+        self.cluster.faults.add_links(self.topology.links, self.topology.regions)
         control = ControlServer(self.run_dir, Handlers(self).table(), _log_error)
         await control.start()
         self.handle_signals()

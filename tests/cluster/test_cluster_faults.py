@@ -76,7 +76,17 @@ def test_a_fault_prints_its_id_and_acts_until_it_is_removed(shop):
 def test_a_fault_that_has_struck_often_enough_is_gone(shop):
     shop.run("fault", "add", "reply", "--on", "cache", "--error", "ERR busy", "--times", "2")
     assert [ask(shop, "PING") for _ in range(3)] == ["-ERR busy", "-ERR busy", "+PONG"]
-    assert listed(shop) == []
+    shop.until(lambda: listed(shop) == [])
+    shop.run("restart", "cache")
+    assert ask(shop, "PING") == "+PONG"
+
+
+def test_a_fault_outlives_the_nodes_it_names(shop):
+    shop.run("fault", "add", "delay", "--on", "edge", "--peer", "web-2", "--ms", "1")
+    shop.run("scale", "web=1")
+    shop.run("fault", "add", "delay", "--on", "edge", "--peer", "web", "--ms", "1")
+    faults = json.loads(shop.run("status", "edge", "--json").stdout)["faults"]
+    assert [fault["peer"] for fault in faults] == [["web-1"]]
 
 
 def test_a_fault_is_set_again_when_its_node_restarts(shop):

@@ -1,4 +1,10 @@
-"""The verbs that only look: ps, logs, env, exec, status, events, top."""
+"""The verbs that only look: ps, logs, env, exec, status, events, top.
+
+What they show comes from the supervisor over the control socket, except logs and past events, which are read from the
+run directory and so can be read when the cluster is over (with `--name` or `--run-dir`). `-f` goes on until the
+supervisor is gone: the connection of an `events` request ends with it. With `--json` stdout is exactly what the
+contract says; without, it is a table for people, of which columns that nobody fills are left out.
+"""
 
 import contextlib
 import json
