@@ -12,6 +12,7 @@ DAEMON_NAMES = ("cache", "balancer")
 TOOLS = {
     "demo": "a small cluster under load, with a node that dies: look what happens",
     "load": "send load to a URL and report latencies",
+    "sim": "run a topology or a scenario in a simulated world, from a seed",
 }
 
 
@@ -47,6 +48,10 @@ def run(word: str, rest: list[str]) -> int:
         from minidist.load.command import main as load
 
         return load(rest)
+    if word == "sim":
+        from minidist.sim.command import main as sim
+
+        return sim(rest)
     if word == "demo":
         from minidist.cluster.demo.command import main as demo
 

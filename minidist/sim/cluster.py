@@ -1,27 +1,30 @@
-"""A topology in the simulated world: the same file, the same component code, each node on a host of its own.
+"""Nodes in the simulated world: the same component code, the same programs, each node on a host of its own.
 
 A component's node is the component's `Node` object, started on its host as the daemon would start it. A user's program
 is its `entry`, run as a coroutine on its host with the environment the file describes. Ports are the ones of the file,
 else each component's own; every host has an address of its own, so they never collide.
 
-    cluster = SimCluster(world, topology)
-    await cluster.up()                       # as the world's own code; every group is ready
-    cluster.crash("store-2"); await cluster.restart("store-2")
+    cluster = SimCluster(world)
+    groups = cluster.add(topology)           # or add_group(group, entry=main), add_group(group, kind=MyNode)
+    await cluster.up(groups)                 # as the world's own code; every group is ready
+    cluster.crash("store-2"); cluster.restart("store-2")
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import Any
 
 from minidist.cluster import readiness
 from minidist.cluster.programs import addresses_of
 from minidist.cluster.references import Endpoint, fill_in
-from minidist.cluster.topology import ADDRESS_OPTIONS, Group, Topology, TopologyError
+from minidist.cluster.topology import ADDRESS_OPTIONS, Group, Link, Topology, TopologyError
 from minidist.components import node_type
-from minidist.run import find
+from minidist.run import Entry, find
 from minidist.runtime.config import Address, Config, from_table, options_of
 from minidist.runtime.node import Node
 from minidist.sim.host import Crash, Host
+from minidist.sim.links import Rule
 from minidist.sim.loop import SimTask
 from minidist.sim.world import World
 
@@ -30,19 +33,21 @@ PEER_PORT = 9901
 PROGRAM_PORT = 8000
 READY_TIMEOUT_S = 30.0
 WAIT_STEP_S = 0.05
+LAUNCHER = "launcher"
 
 
 class SimNode:
-    """One node of the topology. `name`, `endpoint` and `admin` are what readiness probes ask for."""
+    """One node. `name`, `group`, `endpoint` and `admin` are what readiness probes ask for."""
 
-    def __init__(self, group: Group, index: int, host: Host) -> None:
+    def __init__(self, group: Group, host: Host, kind: type[Node] | None, entry: Entry | None) -> None:
         self.group = group
-        self.index = index
         self.host = host
         self.name = host.name
-        self.port = group.listen.port or (PROGRAM_PORT if group.is_program else default_port(group))
+        self.kind = kind
+        self.entry = entry
+        self.port = group.listen.port or (PROGRAM_PORT if kind is None else default_port(kind))
         self.endpoint = Endpoint(self.name, group.component, host.ip, self.port)
-        self.admin = None if group.is_program else Address(host.ip, ADMIN_PORT)
+        self.admin = None if kind is None else Address(host.ip, ADMIN_PORT)
         self.node: Node | None = None
         self.task: SimTask | None = None
         self.failure: BaseException | None = None
@@ -52,28 +57,51 @@ class SimNode:
         return self.task is not None and not self.task.done() and self.host.alive
 
 
-def default_port(group: Group) -> int:
+def default_port(kind: type[Node]) -> int:
     """The port a component listens on when started by hand."""
-    listen: Address = options_of(node_type(group.component).config_type)["listen"].default
+    listen: Address = options_of(kind.config_type)["listen"].default
     return listen.port or PROGRAM_PORT
 
 
 class SimCluster:
-    """All nodes of a topology in one world."""
+    """All nodes of one world, in groups."""
 
-    def __init__(self, world: World, topology: Topology) -> None:
+    def __init__(self, world: World, name: str = "simulation") -> None:
         self.world = world
-        self.topology = topology
+        self.name = name
+        self.groups: dict[str, list[SimNode]] = {}
+        # Whoever looks at the cluster from outside, as readiness probes do. Faults do not concern it.
+        self.launcher = world.host(LAUNCHER)
+
+    def add(self, topology: Topology) -> list[Group]:
+        """The groups of a file, not started yet. Raises TopologyError for a command without `entry`."""
         for group in topology.groups.values():
             if group.is_program and not group.entry:
                 allowed = "package.module:main, which the simulation runs instead of the command"
                 raise TopologyError(topology.file, f"groups.{group.name}.entry", None, allowed)
-        self.groups: dict[str, list[SimNode]] = {
-            group.name: [SimNode(group, index, world.host(name)) for index, name in enumerate(group.node_names())]
-            for group in topology.groups.values()
-        }
-        # Whoever looks at the cluster from outside: readiness probes, clients of a workload.
-        self.launcher = world.host("launcher")
+        self.name = topology.name
+        for group in topology.groups.values():
+            self.add_group(group)
+        for link in topology.links:
+            self._lay(link, topology)
+        return list(topology.groups.values())
+
+    def add_group(self, group: Group, *, kind: type[Node] | None = None, entry: Entry | None = None) -> list[SimNode]:
+        """One group's nodes, not started yet: of a registered component, of a Node class, or of an entry."""
+        if group.is_program:
+            entry = entry or find(group.entry)
+        else:
+            kind = kind or node_type(group.component)
+        nodes = [SimNode(group, self.world.host(name), kind, entry) for name in group.node_names()]
+        self.groups[group.name] = nodes
+        return nodes
+
+    def _lay(self, link: Link, topology: Topology) -> None:
+        """A link of the file is a delay between two regions that no healing removes."""
+        ends = [frozenset(topology.regions[region]) for region in link.between]
+        delay = {"ms": link.latency_ms, "jitter_ms": link.jitter_ms}
+        for source, target in (ends, ends[::-1]):
+            self.world.network.add_rule(Rule("delay", source, target, dict(delay)))
 
     @property
     def nodes(self) -> list[SimNode]:
@@ -93,26 +121,29 @@ class SimCluster:
 
     # --- life -------------------------------------------------------------------------------------------------------
 
-    async def up(self) -> None:
-        """Start every group when those it depends on are ready. Raises what made a node fail, or TimeoutError."""
-        ready = {name: asyncio.Event() for name in self.groups}
+    async def up(self, groups: Iterable[Group]) -> None:
+        """Start groups, each when those it depends on are ready. Raises what made a node fail, or TimeoutError."""
+        ready = {group.name: asyncio.Event() for group in groups}
 
         async def start(group: Group) -> None:
             for other in group.depends_on:
                 await ready[other].wait()
             for node in self.groups[group.name]:
                 self.start(node)
-            await self.until_ready(group.name)
+            await self.until_ready(self.groups[group.name])
             ready[group.name].set()
 
-        async with asyncio.TaskGroup() as tasks:
-            for group in self.topology.groups.values():
-                tasks.create_task(start(group))
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                for group in groups:
+                    tasks.create_task(start(group))
+        except BaseExceptionGroup as failures:
+            raise failures.exceptions[0] from None
 
     def start(self, node: SimNode) -> None:
         """Begin a life of a node."""
         node.failure = None
-        main = self._program(node) if node.group.is_program else self._component(node)
+        main = self._program(node) if node.kind is None else self._component(node, node.kind)
         node.task = node.host.start(main, name=node.name)
         node.task.add_done_callback(lambda task: self._ended(node, task))
 
@@ -121,67 +152,70 @@ class SimCluster:
             node.failure = task.exception()
             self.world.note(node.host, f"failed: {node.failure!r}")
 
-    async def _component(self, node: SimNode) -> None:
-        node.node = node_type(node.group.component)(self.config(node), node.host.ports())
+    async def _component(self, node: SimNode, kind: type[Node]) -> None:
+        node.node = kind(self.config(node, kind), node.host.ports())
         await node.node.start()
+        if node.node.ports.disk is not None:
+            node.node.ports.disk.on_failed(lambda error: self._disk_failed(node))
         self.world.note(node.host, "ready")
         await asyncio.get_running_loop().create_future()  # until the host's life ends
 
+    def _disk_failed(self, node: SimNode) -> None:
+        """As the daemon does: a node whose disk has failed ends. It is up again when the fault has ended."""
+        loop = self.world.loop
+        loop.at_world_time(loop.now_s, node.host.crash)
+
     async def _program(self, node: SimNode) -> None:
+        assert node.entry is not None
         env = {"PORT": str(node.port), "MINIDIST_NODE": node.name}
         env |= {variable: fill_in(text, self.endpoints) for variable, text in node.group.env.items()}
-        await find(node.group.entry)(env)
+        await node.entry(env)
 
-    def config(self, node: SimNode) -> Config:
-        """A component's configuration, references filled in."""
+    def config(self, node: SimNode, kind: type[Node]) -> Config:
+        """A component's configuration, references filled in. Raises ConfigError."""
         group = node.group
-        kind = node_type(group.component).config_type
         table: dict[str, Any] = {
             "name": node.name,
             "listen": node.endpoint.address,
             "admin": str(node.admin),
             "seed": self.world.seed,
         }
-        if hasattr(kind, "peers"):
+        if hasattr(kind.config_type, "peers"):
             members = self.groups[group.name]
             table["peer_listen"] = f"{node.host.ip}:{PEER_PORT}"
             table["peers"] = ",".join(f"{each.name}={each.host.ip}:{PEER_PORT}" for each in members)
-            table["cluster_id"] = self.topology.name
+            table["cluster_id"] = self.name
         for option, given in group.options.items():
             if option in ADDRESS_OPTIONS:
-                table[option] = ",".join(addresses_of(given, list(self.topology.groups), self.endpoints))
+                table[option] = ",".join(addresses_of(given, list(self.groups), self.endpoints))
             else:
                 table[option] = fill_in(given, self.endpoints) if isinstance(given, str) else given
         table.pop("workers", None)  # one process per host here; the halves run in it
-        return from_table(kind, table, f"groups.{group.name}.")
+        return from_table(kind.config_type, table, f"groups.{group.name}.")
 
     # --- readiness --------------------------------------------------------------------------------------------------
 
-    async def until_ready(self, group: str, timeout_s: float = READY_TIMEOUT_S) -> None:
-        """Until the group's exchange works, asked from outside. Raises a failed node's error, or TimeoutError."""
+    async def until_ready(self, nodes: Sequence[SimNode], timeout_s: float = READY_TIMEOUT_S) -> None:
+        """Until the nodes' exchange works, asked from outside. Raises a failed node's error, or TimeoutError."""
         deadline_s = self.world.now_s + timeout_s
-        while True:
-            missing = await self.launcher.start(self._probe(group))
-            if not missing:
-                return
-            for node in self.groups[group]:
+        while missing := await self.launcher.start(self._probe(nodes)):
+            for node in nodes:
                 if node.failure is not None:
                     raise node.failure
             if self.world.now_s > deadline_s:
-                raise TimeoutError(f"{group} is not ready after {timeout_s:g} s: {missing}")
+                names = ", ".join(node.name for node in nodes)
+                raise TimeoutError(f"{names}: not ready after {timeout_s:g} s: {missing}")
             await asyncio.sleep(WAIT_STEP_S)
 
-    async def _probe(self, group: str) -> str:
-        """What is missing, or "" when the group works."""
-        nodes: list[Any] = [node for node in self.groups[group] if node.running]
-        if len(nodes) < len(self.groups[group]):
+    async def _probe(self, nodes: Sequence[Any]) -> str:
+        """What is missing, or "" when they work."""
+        if not all(node.running for node in nodes):
             return "a node is down"
         try:
             async with asyncio.timeout(readiness.PROBE_TIMEOUT_S):
                 for node in nodes:
                     if node.group.is_program:
-                        _, writer = await asyncio.open_connection(node.endpoint.host, node.endpoint.port)
-                        writer.close()
+                        await _program_ready(node)
                 await readiness.group_ready(nodes[0].group.component, nodes)
         except (readiness.NotReady, OSError, TimeoutError, asyncio.IncompleteReadError) as error:
             return str(error) or type(error).__name__
@@ -199,3 +233,12 @@ class SimCluster:
             if not node.host.alive:
                 node.host.revive()
                 self.start(node)
+
+
+async def _program_ready(node: Any) -> None:
+    """Its `ready`; one that waits for a log line is taken as tcp, because there is no log file here."""
+    if node.group.ready.startswith("log:"):
+        _, writer = await asyncio.open_connection(node.endpoint.host, node.endpoint.port)
+        writer.close()
+    else:
+        await readiness.program_ready(node, Path())

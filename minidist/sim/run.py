@@ -1,30 +1,33 @@
-"""One seed of a topology: up, clients at work under a schedule of faults, heal, liveness, judgement.
+"""One seed of a scenario: what happened, and how it ended.
 
 A seed says something only if enough happened in it: at least 30 s of simulated time, 300 operations of 4 clients that
 ended ok, 3 faults of 2 kinds that took effect, and a liveness phase. What fell short is in the outcome.
 """
 
-import asyncio
-import json
+import logging
 import traceback
-from collections.abc import Mapping, Sequence
+import warnings
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
 
-from minidist.cluster.topology import Topology
-from minidist.sim.cluster import SimCluster
-from minidist.sim.errors import SimulationError
-from minidist.sim.faults import Schedule
+from minidist.engines.checking.verdict import Verdict
+from minidist.runtime.config import ConfigError
+from minidist.runtime.faults.spec import FaultError
+from minidist.sim.bugs import planted
+from minidist.sim.capture import NodeLogs
+from minidist.sim.errors import LeakError, SimulationError
+from minidist.sim.faults import Span
 from minidist.sim.loop import Policy
-from minidist.sim.swarm import draw
-from minidist.sim.workload import Workload
+from minidist.sim.scenario import Scenario, UsageError
+from minidist.sim.simulation import DEFAULT_DURATION_S, CheckFailedError, Faults, Simulation
+from minidist.sim.wiretap import Message, Wiretap
 from minidist.sim.world import World
 
 MIN_SIMULATED_S, MIN_OK, MIN_CLIENTS, MIN_FAULTS, MIN_KINDS = 30.0, 300, 4, 3, 2
-DEFAULT_DURATION_S = 60.0
-UP_TIME_S = 60.0
-AFTER_S = 60.0  # liveness and last words, at most
+# Beyond the trial: to come up, to recover, last words. More is no progress.
+MORE_TIME_S = 600.0
 
 
 class Ending(Enum):
@@ -33,6 +36,31 @@ class Ending(Enum):
     OK = "ok"
     FAILED = "failed"  # a check did not hold
     STUCK = "stuck"  # no progress after everything was healed, or the run itself cannot go on
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What all seeds of a campaign have in common. `keep` keeps what a failure bundle needs."""
+
+    faults: Faults = None
+    duration_s: float = DEFAULT_DURATION_S
+    bug: str = ""
+    policy: Policy = Policy.FIFO
+    keep: bool = False
+
+
+@dataclass(slots=True)
+class Kept:
+    """What a failure bundle needs beyond the outcome."""
+
+    trace: list[str] = field(default_factory=list)
+    logs: dict[str, list[str]] = field(default_factory=dict)
+    messages: list[Message] = field(default_factory=list)
+    verdicts: list[Verdict] = field(default_factory=list)
+    faults: list[Span] = field(default_factory=list)
+    hosts: list[str] = field(default_factory=list)
+    process_names: dict[int, str] = field(default_factory=dict)
+    header: str = ""
 
 
 @dataclass(slots=True)
@@ -47,11 +75,12 @@ class Outcome:
     problems: list[str] = field(default_factory=list)
     operations: dict[str, int] = field(default_factory=dict)
     clients_ok: int = 0
+    lived: bool = False
     faults: dict[str, int] = field(default_factory=dict)
     never_fired: list[str] = field(default_factory=list)
     specs: list[Mapping[str, Any]] = field(default_factory=list)
     history: list[str] = field(default_factory=list)
-    trace: list[str] = field(default_factory=list)
+    kept: Kept | None = None
 
     def line(self) -> str:
         """The contract's line of a seed."""
@@ -60,95 +89,107 @@ class Outcome:
 
     def shortfalls(self) -> list[str]:
         """What was too little for the seed to count."""
-        kinds = len(self.faults)
+        ok, fired, kinds = self.operations.get("ok", 0), sum(self.faults.values()), len(self.faults)
         found = [
             (self.virtual_s < MIN_SIMULATED_S, f"{self.virtual_s:.1f} s simulated, wanted {MIN_SIMULATED_S:g}"),
-            (self.operations.get("ok", 0) < MIN_OK, f"{self.operations.get('ok', 0)} operations ok, wanted {MIN_OK}"),
+            (ok < MIN_OK, f"{ok} operations ended ok, wanted {MIN_OK}"),
             (self.clients_ok < MIN_CLIENTS, f"{self.clients_ok} clients succeeded, wanted {MIN_CLIENTS}"),
-            (sum(self.faults.values()) < MIN_FAULTS or kinds < MIN_KINDS, f"faults that fired: {self.faults}"),
+            (fired < MIN_FAULTS, f"{fired} faults fired, wanted {MIN_FAULTS}"),
+            (kinds < MIN_KINDS, f"{kinds} kinds of faults fired, wanted {MIN_KINDS}"),
+            (not self.lived, "no liveness phase"),
         ]
         return [text for short, text in found if short]
 
+    def to_json(self) -> dict[str, Any]:
+        """For --json: without history and trace."""
+        return {
+            "seed": self.seed,
+            "ending": self.ending.value,
+            "trace": self.digest,
+            "steps": self.steps,
+            "virtual_s": round(self.virtual_s, 3),
+            "problems": self.problems,
+            "operations": self.operations,
+            "faults": self.faults,
+            "never_fired": self.never_fired,
+            "shortfalls": self.shortfalls(),
+        }
 
-def run_seed(
-    topology: Topology,
-    seed: int,
-    *,
-    specs: Sequence[Mapping[str, Any]] | None = None,
-    duration_s: float = DEFAULT_DURATION_S,
-    policy: Policy = Policy.FIFO,
-    keep_trace: bool = False,
-) -> Outcome:
-    """Run one seed. `specs` are the faults; None draws them from the seed. Raises FaultError, TopologyError."""
-    with World(seed, policy=policy, keep_trace=keep_trace) as world:
-        cluster = SimCluster(world, topology)
-        workload = Workload(cluster)
-        chosen = draw(cluster, world.streams.faults, duration_s) if specs is None else list(specs)
-        schedule = Schedule(cluster, chosen)
-        ending, problems = _play(world, cluster, workload, schedule, duration_s)
-        return Outcome(
+
+def run_seed(scenario: Scenario, seed: int, settings: Settings = Settings()) -> Outcome:
+    """Run one seed. Raises UsageError for faults or options that cannot be taken."""
+    with World(seed, policy=settings.policy, keep_trace=settings.keep) as world, planted(settings.bug):
+        sim = Simulation(world, faults=settings.faults, duration_s=settings.duration_s)
+        tap = Wiretap(world)
+        if settings.keep:
+            tap.begin()
+        with NodeLogs(logging.INFO if settings.keep else logging.CRITICAL) as sim.logs:
+            ending, problems = _play(sim, scenario)
+        outcome = Outcome(
             seed=seed,
             ending=ending,
             digest=world.trace.digest(),
             steps=world.loop.steps,
             virtual_s=world.now_s,
             problems=problems,
-            operations=workload.history.outcomes,
-            clients_ok=sum(client.process.ok > 0 for client in workload.clients),
-            faults=schedule.fired(),
-            never_fired=[fault.shown() for fault in schedule.never_fired()],
-            specs=[fault.spec for fault in schedule.faults],
-            history=workload.history.lines,
-            trace=world.trace.lines,
+            operations=sim.history.outcomes,
+            clients_ok=sum(process.ok > 0 for process in sim.history.processes),
+            lived=sim.lived,
+            faults=sim.schedule.fired(),
+            never_fired=[fault.shown() for fault in sim.schedule.never_fired()],
+            specs=[fault.spec for fault in sim.schedule.faults],
+            history=sim.history.lines,
         )
+        if settings.keep:
+            outcome.kept = Kept(
+                trace=world.trace.lines,
+                logs=sim.logs.lines,
+                messages=tap.messages,
+                verdicts=sim.verdicts,
+                faults=sim.schedule.spans(),
+                hosts=list(world.hosts),
+                process_names=sim.history.names,
+                header=world.trace.header,
+            )
+        return outcome
 
 
-def _play(
-    world: World, cluster: SimCluster, workload: Workload, schedule: Schedule, duration_s: float
-) -> tuple[Ending, list[str]]:
-    async def main() -> list[str]:
-        await cluster.up()
-        workload.start()
-        schedule.begin()
-        await asyncio.sleep(duration_s)
-        schedule.heal()
-        stuck = await workload.liveness()
-        await workload.finish()
-        return stuck
-
+def _play(sim: Simulation, scenario: Scenario) -> tuple[Ending, list[str]]:
+    """The run itself; how it ended, and what is wrong."""
+    world = sim.world
+    ending = Ending.OK
+    problems: list[str] = []
     try:
-        stuck = world.run(main(), time_limit_s=UP_TIME_S + duration_s + AFTER_S)
+        world.run(sim.host.start(_scenario(sim, scenario)), time_limit_s=sim.duration_s + MORE_TIME_S)
+    except (FaultError, ConfigError, UsageError) as error:
+        raise UsageError(str(error)) from error
+    except LeakError as error:
+        ending, problems = Ending.FAILED, [str(error)]
     except SimulationError as error:
-        return Ending.STUCK, [str(error)]
-    except Exception:
-        return Ending.FAILED, [traceback.format_exc()]
-    problems = workload.judge()
-    problems += [_unhandled(context) for context in world.loop.errors]
-    problems += [f"{node.name} failed: {node.failure!r}" for node in cluster.nodes if node.failure is not None]
-    if problems:
-        return Ending.FAILED, problems + stuck
-    return (Ending.STUCK, stuck) if stuck else (Ending.OK, [])
+        ending, problems = Ending.STUCK, [str(error)]
+    except CheckFailedError as error:
+        ending, problems = Ending.FAILED, [str(error)]
+    except Exception as error:
+        ending, problems = Ending.FAILED, [traceback.format_exc()]
+        _let_go(error)
+    found = list(sim.problems)
+    found += [_unhandled(context) for context in world.errors]
+    found += [f"{node.name} failed: {node.failure!r}" for node in sim.cluster.nodes if node.failure is not None]
+    return (Ending.FAILED if found else ending), [*found, *problems]
+
+
+async def _scenario(sim: Simulation, scenario: Scenario) -> None:
+    await scenario(sim)
+
+
+def _let_go(error: Exception) -> None:
+    """Drop what the frames of a failure hold: what its objects say when they are found unclosed is not the failure."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        traceback.clear_frames(error.__traceback__)
 
 
 def _unhandled(context: Mapping[str, Any]) -> str:
     error = context.get("exception")
     text = "".join(traceback.format_exception(error)) if error is not None else ""
     return f"unhandled: {context.get('message')} {text}".strip()
-
-
-def as_json(outcome: Outcome) -> str:
-    """For --json: the outcome without history and trace."""
-    return json.dumps(
-        {
-            "seed": outcome.seed,
-            "ending": outcome.ending.value,
-            "trace": outcome.digest,
-            "steps": outcome.steps,
-            "virtual_s": round(outcome.virtual_s, 3),
-            "problems": outcome.problems,
-            "operations": outcome.operations,
-            "faults": outcome.faults,
-            "never_fired": outcome.never_fired,
-            "shortfalls": outcome.shortfalls(),
-        }
-    )

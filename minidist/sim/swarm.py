@@ -8,12 +8,13 @@ all from the stream of faults: the same seed gives the same schedule.
 import random
 from typing import Any
 
-from minidist.sim.cluster import SimCluster
+from minidist.sim.cluster import SimCluster, SimNode
 from minidist.sim.faults import CLIENTS
 
 Spec = dict[str, Any]
 
 MIN_KINDS = 3
+MIN_FAULTS = 8
 FAULTS_PER_MINUTE = (3.0, 15.0)
 # Faults begin after the first seconds, in which clients get going, and end before the last tenth.
 QUIET_S = 1.0
@@ -24,7 +25,7 @@ def draw(cluster: SimCluster, rng: random.Random, duration_s: float) -> list[Spe
     makers = {kind: maker for kind, maker in MAKERS.items() if maker(cluster, random.Random(0)) is not None}
     kinds = sorted(makers)
     chosen = rng.sample(kinds, rng.randint(min(MIN_KINDS, len(kinds)), len(kinds)))
-    count = max(6, round(rng.uniform(*FAULTS_PER_MINUTE) * duration_s / 60))
+    count = max(MIN_FAULTS, round(rng.uniform(*FAULTS_PER_MINUTE) * duration_s / 60))
     specs = []
     for number in range(count):
         # The first ones go round all kinds, so that a run is never of one kind only.
@@ -43,16 +44,36 @@ def _node(cluster: SimCluster, rng: random.Random) -> str:
 
 def _ours(cluster: SimCluster, rng: random.Random) -> str | None:
     """A node of a component, not of a user's program."""
-    names = [node.name for node in cluster.nodes if not node.group.is_program]
+    names = [node.name for node in cluster.nodes if node.kind is not None]
+    return rng.choice(names) if names else None
+
+
+def _with_disk(cluster: SimCluster, rng: random.Random) -> str | None:
+    """A node that keeps data."""
+    names = [node.name for node in cluster.nodes if node.node is not None and node.node.ports.disk is not None]
     return rng.choice(names) if names else None
 
 
 def _pair(cluster: SimCluster, rng: random.Random) -> Spec:
-    """A node and someone it may talk to: another node, all clients, or everyone."""
-    on = _node(cluster, rng)
-    others = [node.name for node in cluster.nodes if node.name != on]
-    peer = rng.choice([*others, CLIENTS, None])
-    return {"on": on} | ({"peer": peer} if peer else {})
+    """A node and somebody it talks to: another node, all clients, or everyone."""
+    node = rng.choice(cluster.nodes)
+    peer = rng.choice([*partners(cluster, node), CLIENTS, None])
+    return {"on": node.name} | ({"peer": peer} if peer else {})
+
+
+def partners(cluster: SimCluster, node: SimNode) -> list[str]:
+    """The nodes that this one talks to: of groups one depends on, the others of its cluster; all, if none is known."""
+    groups = {each.group.name: each.group for each in cluster.nodes}
+    ours = node.group
+    related = [
+        name
+        for name, group in groups.items()
+        if name in ours.depends_on
+        or ours.name in group.depends_on
+        or (group is ours and node.kind is not None and hasattr(node.kind.config_type, "peers"))
+    ]
+    found = [each.name for name in related for each in cluster.groups[name] if each is not node]
+    return found or [each.name for each in cluster.nodes if each is not node]
 
 
 def _partition(cluster: SimCluster, rng: random.Random) -> Spec | None:
@@ -105,6 +126,12 @@ def _reply(cluster: SimCluster, rng: random.Random) -> Spec | None:
     return None if spec is None else spec | {"error": "ERR injected", "probability": 0.3}
 
 
+def _disk(cluster: SimCluster, rng: random.Random) -> Spec | None:
+    on = _with_disk(cluster, rng)
+    what = rng.choice(["slow", "full", "failing-fsync"])
+    return None if on is None else {"on": on, "what": what} | ({"ms": rng.choice([5, 50])} if what == "slow" else {})
+
+
 MAKERS = {
     "partition": _partition,
     "delay": _delay,
@@ -113,6 +140,7 @@ MAKERS = {
     "kill": _kill,
     "pause": _pause,
     "clock": _clock,
+    "disk": _disk,
     "refuse": _connection,
     "reset": _reset,
     "hang": _reset,

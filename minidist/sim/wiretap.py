@@ -1,6 +1,6 @@
 """What hosts sent each other, noted for the picture of a failure: who, to whom, when it left and arrived, what it said.
 
-A context manager that listens in while a seed is run again; other runs pay nothing for it. Bytes are put into words by
+It listens in while a seed is run again to be looked at; other runs pay nothing for it. Bytes are put into words by
 `summary`, which knows the protocols by their first bytes.
 """
 
@@ -11,6 +11,7 @@ from minidist.sim.host import Host
 from minidist.sim.summary import summary
 
 if TYPE_CHECKING:
+    from minidist.sim.host import Host
     from minidist.sim.world import World
 
 MAX_MESSAGES = 50_000
@@ -29,20 +30,16 @@ class Message:
 
 
 class Wiretap:
-    """Within it, what is sent in this world is kept in `messages`."""
+    """Keeps what is sent in this world in `messages`, from `begin` on."""
 
     def __init__(self, world: "World") -> None:
         self.world = world
         self.messages: list[Message] = []
 
-    def __enter__(self) -> "Wiretap":
+    def begin(self) -> None:
         self.world.network.tap = self._note
-        return self
 
-    def __exit__(self, *exception: object) -> None:
-        self.world.network.tap = None
-
-    def _note(self, source: Host, target: Host, port: int, arrives_s: float | None, data: bytes) -> None:
+    def _note(self, source: "Host", target: "Host", port: int, arrives_s: float | None, data: bytes) -> None:
         if len(self.messages) < MAX_MESSAGES:
-            sent_s = self.world.now_s
-            self.messages.append(Message(source.name, target.name, sent_s, arrives_s, len(data), summary(data)))
+            text = summary(data)
+            self.messages.append(Message(source.name, target.name, self.world.now_s, arrives_s, len(data), text))

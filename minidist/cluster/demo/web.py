@@ -17,6 +17,13 @@ from redis.exceptions import RedisError
 DATABASE_DELAY_S = 0.02
 KEEP_S = 60
 
+# What `minidist sim` asks of this program, and (`simulated_check`, below) what it takes for a right answer.
+SIMULATED_PATHS = ("/product/{key}",)
+
+
+def price(number: str) -> int:
+    return 5 + int(number) % 95
+
 
 class Shop:
     """Looks products up: in the cache first, then in the database."""
@@ -42,7 +49,7 @@ class Shop:
 
     async def from_database(self, number: str) -> bytes:
         await asyncio.sleep(DATABASE_DELAY_S)
-        return json.dumps({"product": number, "price": 5 + int(number) % 95}).encode()
+        return json.dumps({"product": number, "price": price(number)}).encode()
 
 
 class Web:
@@ -79,6 +86,13 @@ class Web:
 def response(status: str, body: bytes, cache: str) -> bytes:
     head = f"HTTP/1.1 {status}\r\nContent-Length: {len(body)}\r\nX-Cache: {cache}\r\n\r\n"
     return head.encode() + body
+
+
+def simulated_check(path: str, status: int, body: bytes) -> str:
+    """What is wrong with an answer; empty when nothing is. However much is broken, nobody gets another product."""
+    number = path.rpartition("/")[2]
+    wanted = {"product": number, "price": price(number)}
+    return "" if status == 200 and json.loads(body) == wanted else f"wanted {wanted}"
 
 
 async def main(env: Mapping[str, str]) -> None:

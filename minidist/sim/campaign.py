@@ -1,0 +1,102 @@
+"""Many seeds: run on several processes, told in order, summed up.
+
+Each process loads the scenario itself, so what it imported and its hash seed differ from the others': a run that
+depends on either shows as a trace that is not the same again.
+"""
+
+import hashlib
+import multiprocessing
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from minidist.sim.run import Outcome, Settings, run_seed
+from minidist.sim.scenario import Subject, load
+
+_subject: Subject | None = None
+
+
+def run_seeds(file: str, seeds: Sequence[int], settings: Settings, processes: int) -> Iterator[Outcome]:
+    """The outcomes in the order of the seeds. Raises UsageError."""
+    if min(processes, len(seeds)) <= 1:
+        subject = load(file)
+        for seed in seeds:
+            yield run_seed(subject.scenario, seed, settings)
+        return
+    spawn = multiprocessing.get_context("spawn")
+    with spawn.Pool(min(processes, len(seeds)), _begin, (file,)) as pool:
+        yield from pool.imap(_run, ((seed, settings) for seed in seeds))
+
+
+def _begin(file: str) -> None:
+    global _subject
+    _subject = load(file)
+
+
+def _run(job: tuple[int, Settings]) -> Outcome:
+    assert _subject is not None
+    return run_seed(_subject.scenario, *job)
+
+
+@dataclass(slots=True)
+class Sums:
+    """What a campaign amounts to."""
+
+    seeds: int = 0
+    endings: dict[str, int] = field(default_factory=dict)
+    steps: int = 0
+    virtual_s: float = 0.0
+    operations: dict[str, int] = field(default_factory=dict)
+    faults: dict[str, int] = field(default_factory=dict)
+    short: int = 0
+    _hash: Any = field(default_factory=hashlib.sha256)
+    _digest: str = ""
+
+    def add(self, outcome: Outcome) -> None:
+        self.seeds += 1
+        self.steps += outcome.steps
+        self.virtual_s += outcome.virtual_s
+        _count(self.endings, [(outcome.ending.value, 1)])
+        _count(self.operations, outcome.operations.items())
+        _count(self.faults, outcome.faults.items())
+        self.short += bool(outcome.shortfalls())
+        self._hash.update(outcome.digest.encode())
+        self._digest = outcome.digest
+
+    def digest(self) -> str:
+        """The trace of the only seed, or the hash of all the seeds' hashes in order."""
+        return self._digest if self.seeds == 1 else str(self._hash.hexdigest())
+
+    def info_share(self) -> float:
+        return self.operations.get("info", 0) / max(1, sum(self.operations.values()))
+
+    def text(self) -> str:
+        """For people."""
+
+        def counts(table: dict[str, int]) -> str:
+            return ", ".join(f"{name} {number}" for name, number in sorted(table.items())) or "none"
+
+        return (
+            f"{self.seeds} seeds: {counts(self.endings)}; {self.virtual_s:.0f} s of virtual time, {self.steps} steps\n"
+            f"operations: {counts(self.operations)} ({self.info_share():.1%} info)\n"
+            f"faults that fired: {counts(self.faults)}\n"
+            f"seeds in which too little happened to count: {self.short}"
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "seeds": self.seeds,
+            "endings": self.endings,
+            "virtual_s": round(self.virtual_s, 3),
+            "steps": self.steps,
+            "operations": self.operations,
+            "info_share": round(self.info_share(), 6),
+            "faults": self.faults,
+            "too_little_happened": self.short,
+            "trace": self.digest(),
+        }
+
+
+def _count(table: dict[str, int], more: Iterable[tuple[str, int]]) -> None:
+    for name, number in more:
+        table[name] = table.get(name, 0) + number

@@ -1,0 +1,81 @@
+"""A seed as one HTML page without any reference to the network: page.html with what happened put in as JSON.
+
+The page draws itself (page.html): a lane per host, time to the right, messages as arrows between lanes, faults as
+bands, operations as bars. It opens on the evidence of the violation, if there is one, else on the end of the run.
+"""
+
+import json
+from html import escape
+from pathlib import Path
+from typing import Any
+
+from minidist import __version__
+from minidist.engines.checking.history import read
+from minidist.engines.checking.operation import Operation, describe
+from minidist.engines.checking.values import show
+from minidist.sim.run import Ending, Outcome
+
+TEMPLATE = Path(__file__).with_name("page.html")
+MARGIN_S = 0.3  # around the evidence
+LAST_S = 5.0  # without evidence: the end
+
+
+def page(outcome: Outcome, replay: str) -> str:
+    """The whole page."""
+    data = json.dumps(_data(outcome, replay), ensure_ascii=False, separators=(",", ":"))
+    title = escape(f"seed {outcome.seed}: {outcome.ending.value}")
+    template = TEMPLATE.read_text(encoding="utf-8")
+    # "</script>" within a string of the data would end the script.
+    return template.replace("{{title}}", title).replace("{{data}}", data.replace("<", "\\u003c"))
+
+
+def _data(outcome: Outcome, replay: str) -> dict[str, Any]:
+    kept = outcome.kept
+    assert kept is not None, "run the seed with keep=True"
+    operations = read(outcome.history)
+    violations = [violation for verdict in kept.verdicts for violation in verdict.violations]
+    evidence = [operation for violation in violations for operation in violation.evidence]
+    marked = {operation.began for operation in evidence}
+    return {
+        "version": __version__,
+        "seed": outcome.seed,
+        "ending": outcome.ending.value,
+        "ok": outcome.ending is Ending.OK,
+        "trace": outcome.digest,
+        "virtual_s": round(outcome.virtual_s, 6),
+        "replay": replay,
+        "problems": outcome.problems,
+        "violations": [violation.to_json() for violation in violations],
+        "hosts": kept.hosts,
+        "window": _window(evidence, outcome.virtual_s),
+        "operations": [
+            [
+                kept.process_names.get(each.process, ""),
+                _seconds(each.began_ns),
+                _seconds(each.ended_ns),
+                each.outcome.value,
+                describe(each) if each.key is None else f"{show(each.key)}: {describe(each)}",
+                each.error or "",
+                each.began in marked,
+            ]
+            for each in operations
+        ],
+        "faults": [[each.node, each.began_s, each.ended_s, each.text, each.fired] for each in kept.faults],
+        "messages": [
+            [each.source, each.target, round(each.sent_s, 6), each.arrived_s, each.bytes, each.text]
+            for each in kept.messages
+        ],
+    }
+
+
+def _window(evidence: list[Operation], virtual_s: float) -> list[float]:
+    """From when to when the page shows at first, in seconds."""
+    if not evidence:
+        return [max(0.0, virtual_s - LAST_S), virtual_s]
+    begins = min(each.began_ns for each in evidence) / 1e9
+    ends = max(each.ended_ns or each.began_ns for each in evidence) / 1e9
+    return [max(0.0, begins - MARGIN_S), ends + MARGIN_S]
+
+
+def _seconds(time_ns: int | None) -> float | None:
+    return None if time_ns is None else round(time_ns / 1e9, 6)

@@ -1,0 +1,83 @@
+"""What `minidist sim` is given: a topology file, or a Python file with a scenario.
+
+A scenario file has `async def scenario(sim)`; `sim` is a Simulation. Its directory is importable while it runs, as for
+`python FILE`, and for a topology the directory of the file, so that programs beside it are found. Everything that can
+be is imported here, before a world begins: what a module does when it is first imported (drawing random bytes, say)
+must not belong to one run and not to the next.
+"""
+
+import asyncio
+import importlib.util
+import sys
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from minidist.cluster.topology import Topology, TopologyError, parse
+from minidist.components import node_type
+from minidist.run import EntryError, find
+from minidist.sim.simulation import Simulation
+from minidist.sim.workload import play
+
+Scenario = Callable[[Simulation], Awaitable[None]]
+FUNCTION = "scenario"
+PYTHON = ".py"
+
+
+class UsageError(Exception):
+    """What was given cannot be run; the text says which, what was given and what is allowed. Exit code 2."""
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """A scenario with where it came from; `topology` for a topology file."""
+
+    file: str
+    scenario: Scenario
+    topology: Topology | None = None
+
+
+def load(file: str) -> Subject:
+    """Raises UsageError; what the user's own code raises when it is imported passes."""
+    path = Path(file)
+    if not path.is_file():
+        raise UsageError(f"given {file!r}, allowed: a topology file or a Python file with `async def scenario(sim)`")
+    directory = str(path.absolute().parent)
+    if directory not in sys.path:
+        sys.path.insert(0, directory)
+    return _from_python(path) if path.suffix == PYTHON else _from_topology(path)
+
+
+def _from_topology(path: Path) -> Subject:
+    try:
+        text = path.read_text(encoding="utf-8")
+        topology = parse(text, file=str(path), directory_name=path.absolute().parent.name)
+        for group in topology.groups.values():
+            if not group.is_program:
+                node_type(group.component)
+            elif group.entry:
+                find(group.entry)
+            else:
+                allowed = "package.module:main, which the simulation runs instead of the command"
+                raise TopologyError(topology.file, f"groups.{group.name}.entry", None, allowed)
+    except (TopologyError, EntryError, UnicodeDecodeError) as error:
+        raise UsageError(str(error)) from error
+
+    async def scenario(sim: Simulation) -> None:
+        await play(sim, topology)
+
+    return Subject(str(path), scenario, topology)
+
+
+def _from_python(path: Path) -> Subject:
+    name = path.stem
+    spec = importlib.util.spec_from_file_location(name, path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    spec.loader.exec_module(module)
+    scenario = getattr(module, FUNCTION, None)
+    if not asyncio.iscoroutinefunction(scenario):
+        raise UsageError(f"{path}: given no {FUNCTION}, allowed: `async def {FUNCTION}(sim)` in it")
+    return Subject(str(path), scenario)
