@@ -222,6 +222,11 @@ class StrangerReader:
             return [], error
         return ([] if command is None else [command]), None
 
+    @property
+    def idle(self) -> bool:
+        """No command is partly received, and none waits."""
+        return self._plain.between_commands
+
     def rest(self) -> bytes:
         """What was received behind the last command."""
         return self._plain.rest()

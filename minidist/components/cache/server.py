@@ -50,7 +50,8 @@ class RespConnection(Connection):
         self.node = node
         self.session: Session
         self.reader: CommandReader | StrangerReader
-        self.left: deque[Command] | None = None  # commands that could not be run yet
+        # Commands that could not be run yet, and replies of faults that must keep their place between them.
+        self.left: deque[Command | bytes] | None = None
         self.violation: ProtocolError | None = None  # to be answered when they have been
 
     def opened(self) -> None:
@@ -113,7 +114,9 @@ class RespConnection(Connection):
                 return
             if self.write_paused:
                 return  # resume_writing goes on
-            turn = [self.left.popleft() for _ in range(min(len(self.left), COMMANDS_PER_TURN))]
+            turn = self._take_turn(self.left)
+            if not turn:
+                continue
             replies = node.service.run(session, turn, node.clock.now_ms())
             done = len(replies)
             self.left.extendleft(reversed(turn[done:]))
@@ -126,6 +129,20 @@ class RespConnection(Connection):
                 self.transport.pause_reading()
                 asyncio.get_running_loop().call_soon(self.go_on)
                 return
+
+    def _take_turn(self, left: "deque[Command | bytes]") -> list[Command]:
+        """The next commands to run in one go, up to a ready reply; one that stands first is written at once."""
+        turn: list[Command] = []
+        while left and len(turn) < COMMANDS_PER_TURN:
+            first = left[0]
+            if not isinstance(first, bytes):
+                turn.append(first)
+            elif turn:
+                break
+            else:
+                self.transport.write(first)
+            left.popleft()
+        return turn
 
     def _read_more(self) -> bool:
         """A stranger's commands come one at a time; after AUTH the rest of its read is an ordinary one."""
@@ -155,6 +172,15 @@ class RespConnection(Connection):
         """Paused or asleep: read no further until `Resume`."""
         self.node.waiting[self] = None
         self.transport.pause_reading()
+
+    def mid_request(self) -> bool:
+        return not self.reader.idle
+
+    def answer_instead(self, reply: bytes) -> None:
+        if self.left is None:
+            self.transport.write(reply)
+        else:
+            self.left.append(reply)
 
     def resume_writing(self) -> None:
         if self.left is None:

@@ -313,6 +313,33 @@ class TestFaults:
                 raise await client.ask("GET", "k")
         assert await client.ask("GET", "k") == b"v"
 
+    async def test_a_scripted_reply_keeps_its_place(self, start, until):
+        place = await start()
+        client = await place.client()
+        await client.ask("SET", "big", b"x" * 1_000_000)
+        client.send_raw(encode_command([b"GET", b"big"]) * 50)
+        connection = next(iter(place.node.listeners["resp"].connections))
+        await until(lambda: connection.write_paused)
+        await place.node.add_fault({"kind": "reply", "match": "ECHO", "error": "ERR busy"})
+        client.send("ECHO", "x")
+        client.send("PING")
+        assert [len(await client.read()) for _ in range(50)] == [1_000_000] * 50
+        with pytest.raises(ReplyError, match="ERR busy"):
+            raise await client.read()
+        assert await client.read() == b"PONG"
+
+    async def test_in_the_middle_of_a_request(self, start, until):
+        place = await start()
+        client = await place.client()
+        client.send_raw(b"*2\r\n$3\r\nGET\r\n")
+        connection_of = place.node.listeners["resp"].connections
+        await until(lambda: connection_of and next(iter(connection_of)).mid_request())
+        await place.node.add_fault({"kind": "reply", "match": "GET", "error": "ERR busy"})
+        client.send_raw(b"$1\r\nk\r\n")
+        assert await client.read() is None
+        with pytest.raises(ReplyError, match="ERR busy"):
+            raise await client.ask("GET", "k")
+
     async def test_clients_are_known_by_their_name(self, start):
         place = await start()
         worker, web = await place.client(), await place.client()
