@@ -67,7 +67,8 @@ def on_asyncio(main: Main) -> Any:
             for server in net.servers:
                 server.close()
             for transport in list(loop._transports.values()):  # type: ignore[attr-defined]
-                transport.abort()
+                if not transport.is_closing():
+                    transport.abort()
             await asyncio.sleep(0)
 
     with asyncio.Runner(loop_factory=asyncio.SelectorEventLoop) as runner:
