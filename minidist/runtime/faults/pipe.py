@@ -26,6 +26,9 @@ NEVER = float("inf")
 # Bandwidth is made of slices, so that a trickle arrives as a trickle.
 SLICES_PER_S = 20
 
+# Timers may fire so much early: uvloop's are whole milliseconds, rounded. To set one again for the rest would spin.
+TIMER_EARLY_S = 0.0005
+
 Item = bytes | memoryview | Callable[[], None]
 
 
@@ -182,7 +185,7 @@ class Pipe:
             self.faultset.fired_on(fault, self.connection)
 
     def _wait_until(self, due_s: float) -> bool:
-        if due_s <= self.loop.time():
+        if due_s <= self.loop.time() + TIMER_EARLY_S:
             return False
         if due_s != NEVER:
             self._timer = self.loop.call_at(due_s, self.run)
