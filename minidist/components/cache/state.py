@@ -34,9 +34,9 @@ class CacheService(Service):
         self.configure(config)
 
     def configure(self, config: CacheConfig) -> None:
-        """Take over options that can change at run time. A lower limit is enforced with the next command."""
+        """Take over options that can change at run time. A lower memory limit is reached in steps."""
         self.max_clients = config.max_clients
-        self.keyspace.limit_bytes = config.max_memory or NO_LIMIT
+        self.keyspace.limit(config.max_memory or NO_LIMIT)
         if self.keyspace.evictor.policy.value != config.eviction:
             self.keyspace.evictor.use(Policy(config.eviction))
 

@@ -23,6 +23,8 @@ NO_LIMIT = 1 << 62
 EXPIRY_ROUND_MS = 100
 # Entries looked at in one step of expiry, or freed in one step after a flush: half a millisecond, on a slow day two.
 STEP_ENTRIES = 1000
+# Keys evicted in one step: half a millisecond. One is enough for most commands, as the limit is looked at before each.
+STEP_EVICTIONS = 200
 
 
 class Keyspace:
@@ -49,12 +51,14 @@ class Keyspace:
     # --- upkeep -----------------------------------------------------------------------------------------------------
 
     def maintain(self, now_ms: int) -> None:
-        """One bounded step of freeing or of active expiry; `alarm_ms` may be past again afterwards."""
+        """One bounded step of freeing, of eviction or of active expiry; `alarm_ms` may be past again afterwards."""
+        self.alarm_ms = NEVER
         if self._garbage:
             self.free_step()
+        elif self.used_bytes > self.limit_bytes and self.make_room(now_ms):
+            return
         elif self.active_expiry:
             self.expire_step(now_ms)
-        self.alarm_ms = NEVER
         if self._garbage:
             self.set_alarm(0)
         elif self.active_expiry:
@@ -128,16 +132,27 @@ class Keyspace:
     # --- the memory limit -------------------------------------------------------------------------------------------
 
     def make_room(self, now_ms: int) -> bool:
-        """Free memory until the limit holds, as far as the policy allows; whether it holds (or will, after a flush)."""
+        """Free memory until the limit holds, as far as the policy allows; False when nothing more may go.
+
+        One step at most: what is left to do (the limit was lowered, a flush has to be freed) goes on in `maintain`.
+        """
         self.peak_bytes = max(self.peak_bytes, self.used_bytes)
-        while self.used_bytes > self.limit_bytes:
+        for _ in range(STEP_EVICTIONS):
+            if self.used_bytes <= self.limit_bytes:
+                return True
             if self._garbage:
                 self.free_step()
-                if self._garbage:
-                    return True
-            elif not self.evictor.evict_one(now_ms):
+                break
+            if not self.evictor.evict_one(now_ms):
                 return False
+        self.set_alarm(0)
         return True
+
+    def limit(self, limit_bytes: int) -> None:
+        """Set the memory limit; one below what is used is enforced from now on, in steps."""
+        self.limit_bytes = limit_bytes
+        if self.used_bytes > limit_bytes:
+            self.set_alarm(0)
 
     @property
     def count(self) -> int:

@@ -17,7 +17,7 @@ def fill(world, client, count: int, value: bytes, **options: str) -> None:
 
 
 def limited(world, policy: Policy) -> None:
-    world.keyspace.limit_bytes = LIMIT
+    world.keyspace.limit(LIMIT)
     world.keyspace.evictor.use(policy)
 
 
@@ -148,6 +148,20 @@ def test_after_a_flush_writes_are_not_refused(world, client):
     client.send("FLUSHALL")
     assert client.show("SET", "a", "1") == "OK"
     assert world.keyspace.used_bytes <= LIMIT + 1000
+
+
+def test_a_lowered_limit_is_reached_in_steps(world, client):
+    world.keyspace.evictor.use(Policy.ALLKEYS_LRU)
+    for number in range(5000):
+        client.send("SET", number, b"x" * 300)
+    world.keyspace.limit(200_000)
+    assert world.keyspace.alarm_ms == 0
+    world.service.wake(world.now_ms)
+    assert 4000 < world.keyspace.count < 5000
+    assert client.show("SET", "new", "x") == "OK"
+    world.wait(0)
+    assert world.keyspace.used_bytes <= 200_000
+    assert world.keyspace.alarm_ms > world.now_ms
 
 
 def test_policies_of_the_engine_and_of_the_option_agree():

@@ -18,8 +18,8 @@ NO_EXPIRY = integer_reply(-1)
 
 
 def _expire(session: Session, args: Arguments, now_ms: int, unit_ms: int, base_ms: int) -> bytes:
-    given = integer(args[2])
     conditions = _conditions(args)
+    given = integer(args[2])
     expires_ms = given * unit_ms + base_ms
     if not SMALLEST <= given * unit_ms <= LARGEST or expires_ms > LARGEST:
         raise CommandError(f"ERR invalid expire time in '{args[0].decode('latin-1').lower()}' command")
