@@ -45,6 +45,7 @@ class Shim(asyncio.Transport, asyncio.Protocol):
         self.counted: list[str] = []  # ids of the faults that have counted this connection
         self._requests = b""  # the start of a request, while a reply fault waits for its end
         self._at_request = True  # whether the next byte begins a request, as far as anybody knows
+        self._unopened = new  # the protocol cannot be asked yet: nothing has arrived for it
         # As the protocol left it: it may have paused reading, and have been told to pause writing. (uvloop begins to
         # read a new connection only after connection_made.)
         self._reading = new or self.real.is_reading()
@@ -65,10 +66,11 @@ class Shim(asyncio.Transport, asyncio.Protocol):
         for pipe in (self.incoming, self.outgoing):
             pipe.apply([fault for fault in faults if fault.acts_on(pipe.direction)], hurry)
         if self._replies() and not had_replies:
-            self._at_request = not self.connection.mid_request()
+            self._at_request = self._unopened or not self.connection.mid_request()
         elif had_replies and not self._replies():
             self.incoming.put_back(self._requests)
             self._requests = b""
+        self._unopened = False
         for fault in faults:
             if fault.kind is Kind.RESET and not fault.number("after_bytes") and not fault.spent:
                 self.struck(fault)
