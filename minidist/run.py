@@ -8,6 +8,7 @@ then ends; a second one ends the process at once. An exception is a traceback an
 
 import asyncio
 import importlib
+import inspect
 import os
 import signal
 import sys
@@ -37,7 +38,7 @@ def find(name: str) -> Entry:
             raise  # the module is there; what it imports is not
         raise EntryError(f"given {name!r}, allowed: a module that can be imported from {os.getcwd()}") from error
     entry = getattr(module, function, None)
-    if not asyncio.iscoroutinefunction(entry):
+    if not inspect.iscoroutinefunction(entry):
         raise EntryError(f"given {name!r}, allowed: a coroutine function of {module_name} (async def)")
     return entry
 

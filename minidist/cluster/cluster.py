@@ -80,8 +80,7 @@ class Cluster:
         """Make one more node at the end of a group and reserve its ports. Raises PortTaken."""
         node = Node(group, index)
         node.region = self.topology.region_of(node.name)
-        if not group.listen.path:
-            node.reservations["listen"] = Reservation(group.listen)
+        node.reservations["listen"] = Reservation(group.listen)
         if not group.is_program:
             node.reservations["admin"] = Reservation(group.admin)
             if needs_peers(group.component):

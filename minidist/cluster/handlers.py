@@ -1,7 +1,7 @@
 """What the supervisor does for each verb: one handler per verb, named in `Handlers.table()`.
 
 A handler takes the request (the verb's arguments, see control.py) and a session for progress and streams, and returns
-the result. It checks names first, so that a verb with a wrong one does nothing at all; the work itself is in cluster.py,
+the result. It checks names first, so that a verb with a wrong one does nothing at all. The work is done in cluster.py,
 scaling.py, growth.py and faults.py. Their errors become the verb's here: ClusterError with its own exit code, what was
 asked for wrongly (FaultRefused, TopologyError) with 2. Handlers run side by side; only `scale` waits for another
 `scale`, since both would number new nodes.

@@ -81,14 +81,10 @@ def _ready(given: Any) -> str:
     return given
 
 
-def _address(given: Any) -> Address:
+def _tcp_address(given: Any) -> Address:
     if not isinstance(given, str):
         raise TypeError
-    return Address.parse(given)
-
-
-def _tcp_address(given: Any) -> Address:
-    address = _address(given)
+    address = Address.parse(given)
     if address.path:
         raise ValueError
     return address
@@ -183,7 +179,7 @@ GROUP_KEYS = {
         "program",
     ),
     "listen": Key(
-        _address,
+        _tcp_address,
         "HOST:PORT",
         _ADDRESS,
         "A fixed address (one node only), or HOST:0; by default a free port of 127.0.0.1.",

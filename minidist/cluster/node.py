@@ -94,7 +94,7 @@ class Node:
 
     @property
     def address(self) -> Address:
-        return self.reservations["listen"].address if "listen" in self.reservations else self.group.listen
+        return self.reservations["listen"].address
 
     @property
     def admin(self) -> Address | None:

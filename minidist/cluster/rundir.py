@@ -46,8 +46,8 @@ class RunDir:
     def take(self) -> int | None:
         """Make the directory and take its lock; the descriptor to keep open, or None when it is in use."""
         self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
-        with contextlib.suppress(FileExistsError), open(self.path.parent / ".gitignore", "x", encoding="ascii") as file:
-            if self.path.parent.name == BASE:
+        if self.path.parent.name == BASE:
+            with contextlib.suppress(FileExistsError), open(self.path.parent / ".gitignore", "x") as file:
                 file.write("*\n")
         descriptor = os.open(self.lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:

@@ -72,7 +72,7 @@ def _checked(cluster: "Cluster", name: str, count: int) -> Group:
         raise ClusterError(f"given {name!r}, a {group.component}, allowed: groups of {allowed}", 2)
     if not 1 <= count <= MAX_REPLICAS:
         raise ClusterError(f"{name}: given {count}, allowed: 1 to {MAX_REPLICAS}", 2)
-    if count > 1 and (group.listen.port or group.listen.path or group.admin.port):
+    if count > 1 and (group.listen.port or group.admin.port):
         raise ClusterError(f"{name}: given {count}, allowed: 1, since the file fixes its port", 2)
     highest = _highest_index_used(cluster, name)
     if count <= highest:

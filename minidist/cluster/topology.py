@@ -195,6 +195,8 @@ class _Reader:
         restart_always = values.pop("restart", False)
         group = Group(name, restart_always=restart_always, options=options, **values)
         self.check_fixed_ports(group)
+        if of == "program" and "PORT" in group.env:
+            raise self.error(f"{prefix}.env.PORT", group.env["PORT"], 'nothing: listen = "HOST:PORT" fixes the port')
         if of == "component":
             self.check_options(group, names)
         return group
@@ -202,11 +204,9 @@ class _Reader:
     def check_fixed_ports(self, group: Group) -> None:
         for key in ("listen", "admin"):
             address: Address = getattr(group, key)
-            if group.replicas > 1 and (address.port or address.path):
+            if group.replicas > 1 and address.port:
                 allowed = f"HOST:0, or replicas = 1 (the {group.replicas} nodes cannot share one port)"
                 raise self.error(f"groups.{group.name}.{key}", str(address), allowed)
-            if group.is_program and address.path:
-                raise self.error(f"groups.{group.name}.{key}", str(address), "HOST:PORT; it is handed over as $PORT")
 
     def check_options(self, group: Group, names: list[str]) -> None:
         """A component's options, through its Config, with stand-ins where texts refer to groups."""

@@ -143,6 +143,11 @@ WRONG = {
         '[groups.a]\ncommand = ["a"]\nrestart = true',
         'groups.a.restart: given True, allowed: "always"',
     ),
+    "a port in the environment": (
+        '[groups.a]\ncommand = ["a"]\nenv = { PORT = 80 }',
+        "groups.a.env.PORT: given '80', allowed: nothing: listen = \"HOST:PORT\" fixes the port",
+    ),
+    "Unix socket": ('[groups.a]\ncomponent = "cache"\nlisten = "unix:/s"', "given 'unix:/s', allowed: HOST:PORT"),
     "listen": ('[groups.a]\ncommand = ["a"]\nlisten = "8080"', "groups.a.listen: given '8080', allowed: HOST:PORT"),
     "one port for two": (
         '[groups.a]\ncommand = ["a"]\nreplicas = 2\nlisten = "127.0.0.1:80"',

@@ -132,7 +132,7 @@ def _go_down(run_dir: RunDir) -> None:
 def _foreground(launched: Launch, starting: Call) -> int:
     """Stream logs until the cluster is down, by Ctrl-C or by the verb."""
     tail = Tail(launched.run_dir)
-    prefix = prefixer(())
+    prefix = prefixer([row["name"] for row in call(launched.run_dir, "ps")["nodes"]])
 
     def show(*, last: bool = False) -> None:
         for node, line in tail.read(last=last):
