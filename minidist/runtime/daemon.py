@@ -23,12 +23,14 @@ from minidist.runtime.ports import real_ports
 from minidist.runtime.randomness import fresh_seed
 
 OK, FAILED, USAGE = 0, 1, 2
+STDERR = 2
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
 def main(node_type: type[Node], argv: Sequence[str], environ: Mapping[str, str] = os.environ) -> int:
     """Run a daemon to its end; the result is the exit code."""
     component = node_type.config_type.component
+    hold_standard_descriptors()
     try:
         config = load(node_type.config_type, argv, environ)
     except ConfigError as error:
@@ -65,6 +67,13 @@ async def serve(node_type: type[Node], config: Config) -> None:
         await node.drain()
     finally:
         await node.stop()
+
+
+def hold_standard_descriptors() -> None:
+    """Give the descriptors 0 to 2 that are closed to /dev/null: a socket that got one would make libuv abort."""
+    while (descriptor := os.open(os.devnull, os.O_RDWR)) <= STDERR:
+        pass
+    os.close(descriptor)
 
 
 def handle_signals(stopping: asyncio.Event) -> None:
