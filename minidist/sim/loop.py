@@ -188,6 +188,7 @@ class SimLoop(FencedLoop):
     def _run_round(self) -> None:
         """What is ready now, as asyncio's `_run_once` does: what these callbacks schedule comes in the next round."""
         ready, add, shuffle = self._ready, self.trace.add, self.policy is Policy.SHUFFLE
+        handle: SimHandle | SimTimer | None
         if not ready:
             self._jump()
         elif self._timers and self._timers[0][0] <= self.now_s:
@@ -212,6 +213,7 @@ class SimLoop(FencedLoop):
             if not self.steps % LOOK_EVERY:
                 self._look_at_limits()
             handle._run()
+        handle = None  # a traceback that is kept keeps this frame, and must not keep a task
 
     def _look_at_limits(self) -> None:
         self.trace.fold()

@@ -1,4 +1,4 @@
-"""The verified fake: tests that take `play` run on asyncio's own loop over loopback, and on SimLoop in both policies."""
+"""The verified fake: tests that take `play` run on asyncio's own loop over loopback, and in the simulation."""
 
 import asyncio
 import random

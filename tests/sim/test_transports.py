@@ -559,7 +559,7 @@ def test_a_connect_that_is_cancelled_leaves_nothing(play):
     play(main)
 
 
-# --- streams ------------------------------------------------------------------------------------------------------------
+# --- streams ----------------------------------------------------------------------------------------------------------
 
 
 def test_streams_echo_lines(play):
@@ -626,7 +626,7 @@ def test_streams_say_when_the_peer_is_gone(play):
         with pytest.raises(asyncio.IncompleteReadError) as error:
             await reader.readexactly(10)
         assert error.value.partial == b"half"
-        with pytest.raises(ConnectionError):  # noqa: PT012
+        with pytest.raises(ConnectionError):
             while True:
                 writer.write(b"x")
                 await writer.drain()
@@ -638,7 +638,7 @@ def test_streams_say_when_the_peer_is_gone(play):
     play(main)
 
 
-# --- datagrams ----------------------------------------------------------------------------------------------------------
+# --- datagrams --------------------------------------------------------------------------------------------------------
 
 
 class Post(asyncio.DatagramProtocol):
