@@ -167,7 +167,6 @@ async def test_what_cannot_be_listened_on_says_why(listen, tmp_path):
     file.write_text("not a socket")
     for address, why in (
         (taken.address, "Address already in use"),
-        (Address("203.0.113.1", 0), "Cannot assign requested address"),
         (Address("", 0, str(file)), "File exists"),
         (Address("", 0, str(tmp_path / "no" / "s")), "No such file or directory"),
         (Address("", 0, "/" + "x" * 200), "AF_UNIX path too long"),
@@ -178,6 +177,8 @@ async def test_what_cannot_be_listened_on_says_why(listen, tmp_path):
     with pytest.raises(ListenError, match=r"^cannot listen on no-such-host[.]invalid:0: "):
         await listen(Address("no-such-host.invalid", 0))
     assert file.read_text() == "not a socket"
+    with pytest.raises(ListenError, match=r"203[.]0[.]113[.]1:0: (Cannot assign requested address|could not bind)"):
+        await listen(Address("203.0.113.1", 0))
 
 
 async def test_reuse_port_stands_beside_a_reserved_port(listen, dial):
@@ -515,7 +516,7 @@ async def test_what_cannot_be_dialled_says_why(tmp_path):
         for address, why in (
             (nobody, "Connection refused"),
             (Address("", 0, str(tmp_path / "s")), "No such file or directory"),
-            (Address("a" * 70 + ".invalid", 1), "encod"),
+            (Address("a" * 70 + ".invalid", 1), "(encod|label)"),
         ):
             with pytest.raises(DialError, match=f"^cannot connect to {address}: .*{why}"):
                 await dialler.dial(address, Echo, timeout_s=5)
