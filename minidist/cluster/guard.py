@@ -30,7 +30,7 @@ DETACH = b"d"
 MARK_VARIABLE = "MINIDIST_GUARD"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Guard:
     """The supervisor's view. `lifeline` must stay open and must reach no other process; closing it ends everything."""
 
@@ -38,12 +38,21 @@ class Guard:
     mark: str
     lifeline: int
     announcements: int
+    status: int | None = None  #: once it has ended
+
+    def has_ended(self) -> bool:
+        """Whether somebody killed the guard; then nothing would clean up after us."""
+        if self.status is None:
+            ended, status = os.waitpid(self.pid, os.WNOHANG)
+            self.status = status if ended else None
+        return self.status is not None
 
     def finish(self) -> None:
         """Let the guard kill what is left, and wait until it is gone. If it was killed itself, do its last step."""
         os.close(self.lifeline)
-        _, status = os.waitpid(self.pid, 0)
-        if status:
+        if self.status is None:
+            _, self.status = os.waitpid(self.pid, 0)
+        if self.status:
             _kill_marked(self.mark)
 
 

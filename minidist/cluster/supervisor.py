@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     import asyncio
 
     from minidist.cluster.cluster import Cluster
+    from minidist.cluster.guard import Guard
     from minidist.cluster.topology import Topology
     from minidist.runtime.forkserver import ForkServer
 
@@ -134,7 +135,7 @@ def _supervise(options: UpOptions, launcher: socket.socket, watched: int) -> int
     guarding = guard.start(watched, token)
     fork_server = ForkServer.start(guarding.announcements, _needed_modules(options.file))
     try:
-        supervisor = Supervisor(options, launcher, fork_server, guarding.pid, f"{outer}:{token}" if outer else token)
+        supervisor = Supervisor(options, launcher, fork_server, guarding, f"{outer}:{token}" if outer else token)
         code = supervisor.run()
     finally:
         guarding.finish()
@@ -185,12 +186,12 @@ class Supervisor:
     """Reads the topology, takes the run directory, runs the cluster until `down`."""
 
     def __init__(
-        self, options: UpOptions, launcher: socket.socket, fork_server: "ForkServer", guard_pid: int, mark: str
+        self, options: UpOptions, launcher: socket.socket, fork_server: "ForkServer", guard: "Guard", mark: str
     ) -> None:
         self.options = options
         self.launcher = launcher
         self.fork_server = fork_server
-        self.guard_pid = guard_pid
+        self.guard = guard
         self.mark = mark
         self.topology: Topology
         self.run_dir: RunDir
@@ -321,7 +322,7 @@ class Supervisor:
             self.down.set_result(timeout_s)
 
     def check_guard(self) -> None:
-        if os.waitid(os.P_PID, self.guard_pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None:
+        if self.guard.has_ended():
             print("the guard ended; going down, since nothing else would clean up after us", file=sys.stderr)
             self.go_down()
 

@@ -27,7 +27,6 @@ kills its children, sees them end and goes: nobody can want them any more.
 import contextlib
 import gc
 import importlib
-import itertools
 import json
 import os
 import select
@@ -154,9 +153,10 @@ def close_all_but(*descriptors: int) -> None:
 
     A forked process must not keep open what it knows nothing about: somebody may wait for its end-of-file.
     """
-    kept = [2, *sorted(descriptors), os.sysconf("SC_OPEN_MAX")]
-    for lower, upper in itertools.pairwise(kept):
-        os.closerange(lower + 1, upper)
+    for name in os.listdir("/dev/fd"):
+        if int(name) > 2 and int(name) not in descriptors:
+            with contextlib.suppress(OSError):  # the listing's own is closed already
+                os.close(int(name))
 
 
 class _Server:
@@ -238,14 +238,13 @@ class _Server:
 
     def _reap(self) -> None:
         for pid in list(self._children):
-            if os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None:
+            code = _reaped(pid)
+            if code is None:
                 continue
-            _kill_group(pid)
-            _, status = os.waitpid(pid, 0)
             del self._children[pid]
             self._announce("-", pid)
             with contextlib.suppress(OSError):  # the client may be gone; the next read says so
-                _send(self._channel, {"exited": pid, "code": os.waitstatus_to_exitcode(status)})
+                _send(self._channel, {"exited": pid, "code": code})
 
     def _kill_everything(self) -> NoReturn:
         for pid in self._children:
@@ -265,6 +264,21 @@ class _Server:
 
     def lead_own_group(self) -> None:
         self._lead_own_group(os.getpid())
+
+
+def _reaped(pid: int) -> int | None:
+    """The exit code of a child that has ended, with the rest of its group killed; None while it lives."""
+    if hasattr(os, "waitid"):
+        if os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None:
+            return None
+        _kill_group(pid)  # before it is reaped, its number cannot be somebody else's
+        _, status = os.waitpid(pid, 0)
+    else:  # macOS before Python 3.13
+        ended, status = os.waitpid(pid, os.WNOHANG)
+        if not ended:
+            return None
+        _kill_group(pid)
+    return os.waitstatus_to_exitcode(status)
 
 
 def _kill_group(pid: int) -> None:
