@@ -68,8 +68,10 @@ class Clock:
 
     def now_ms(self) -> int:
         """Service time in milliseconds since the Unix epoch. Sample it once per wake-up."""
-        now_ms = self._read_ms()
+        now_ms = self.wall() + self._shift_ms if self.rate == 1.0 else self._read_ms()
         latest_ms = self._latest_ms
+        if now_ms == latest_ms:
+            return latest_ms  # the same object: what keeps it (a table's entries) shares it
         self._latest_ms = now_ms
         if latest_ms is not None and now_ms < latest_ms:
             self._going_back(latest_ms)
