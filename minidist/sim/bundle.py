@@ -6,7 +6,7 @@ problems.txt    what is wrong, in words
 history.jsonl   what the clients did and saw, for `minidist check`
 faults.json     the faults, for `--faults`
 trace.txt       what happened, in order of virtual time
-topology.toml   a copy of the file (of a scenario: scenario.py)
+topology.toml   a copy of the topology file; of a scenario or a test, scenario.py
 logs/NODE.log   what each node said
 """
 
@@ -29,8 +29,9 @@ def write_bundle(directory: str | Path, outcome: Outcome, replay: str, file: str
         "history.jsonl": "".join(f"{line}\n" for line in outcome.history),
         "faults.json": json.dumps(outcome.specs, indent=1) + "\n",
         "trace.txt": "\n".join([outcome.line(), kept.header, *kept.trace]) + "\n",
-        _name_of_copy(Path(file)): Path(file).read_text(encoding="utf-8"),
     }
+    for each in {str(file), kept.topology} - {""}:
+        texts[_name_of_copy(Path(each))] = Path(each).read_text(encoding="utf-8")
     texts |= {f"logs/{host}.log": "\n".join(lines) + "\n" for host, lines in kept.logs.items()}
     for name, text in texts.items():
         (place / name).write_text(text, encoding="utf-8")

@@ -35,7 +35,9 @@ def _begin(file: str) -> None:
 
 def _run(job: tuple[int, Settings]) -> Outcome:
     assert _subject is not None
-    return run_seed(_subject.scenario, *job)
+    outcome = run_seed(_subject.scenario, *job)
+    outcome.error = None  # exceptions do not all survive the way to another process
+    return outcome
 
 
 @dataclass(slots=True)

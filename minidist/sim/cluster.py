@@ -18,7 +18,7 @@ from typing import Any
 from minidist.cluster import readiness
 from minidist.cluster.programs import addresses_of
 from minidist.cluster.references import Endpoint, fill_in
-from minidist.cluster.topology import ADDRESS_OPTIONS, Group, Link, Topology, TopologyError
+from minidist.cluster.topology import ADDRESS_OPTIONS, Group, Link, Topology
 from minidist.components import node_type
 from minidist.run import Entry, find
 from minidist.runtime.config import Address, Config, from_table, options_of
@@ -74,11 +74,7 @@ class SimCluster:
         self.launcher = world.host(LAUNCHER)
 
     def add(self, topology: Topology) -> list[Group]:
-        """The groups of a file, not started yet. Raises TopologyError for a command without `entry`."""
-        for group in topology.groups.values():
-            if group.is_program and not group.entry:
-                allowed = "package.module:main, which the simulation runs instead of the command"
-                raise TopologyError(topology.file, f"groups.{group.name}.entry", None, allowed)
+        """The groups of a file, not started yet."""
         self.name = topology.name
         for group in topology.groups.values():
             self.add_group(group)

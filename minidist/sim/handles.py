@@ -284,6 +284,9 @@ class Starting:
         await self._start
         return self._handle
 
+    def __getattr__(self, name: str) -> NoReturn:
+        raise NotSupported(f"{name}: nodes start in simulated time; first `await` them, or use `async with`")
+
     async def __aenter__(self) -> Handle:
         return await self._begun()
 

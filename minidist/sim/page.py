@@ -12,7 +12,7 @@ from typing import Any
 from minidist import __version__
 from minidist.engines.checking.history import read
 from minidist.engines.checking.operation import Operation, describe
-from minidist.engines.checking.values import show
+from minidist.engines.checking.values import Key, show
 from minidist.sim.run import Ending, Outcome
 
 TEMPLATE = Path(__file__).with_name("page.html")
@@ -34,8 +34,7 @@ def _data(outcome: Outcome, replay: str) -> dict[str, Any]:
     assert kept is not None, "run the seed with keep=True"
     operations = read(outcome.history)
     violations = [violation for verdict in kept.verdicts for violation in verdict.violations]
-    evidence = [operation for violation in violations for operation in violation.evidence]
-    marked = {operation.began for operation in evidence}
+    marked = {operation.began for violation in violations for operation in violation.evidence}
     return {
         "version": __version__,
         "seed": outcome.seed,
@@ -45,16 +44,18 @@ def _data(outcome: Outcome, replay: str) -> dict[str, Any]:
         "virtual_s": round(outcome.virtual_s, 6),
         "replay": replay,
         "problems": outcome.problems,
-        "violations": [violation.to_json() for violation in violations],
+        "violations": [
+            violation.to_json() | {"window": _window(violation.evidence, outcome.virtual_s)} for violation in violations
+        ],
         "hosts": kept.hosts,
-        "window": _window(evidence, outcome.virtual_s),
+        "window": _window(violations[0].evidence if violations else [], outcome.virtual_s),
         "operations": [
             [
                 kept.process_names.get(each.process, ""),
                 _seconds(each.began_ns),
                 _seconds(each.ended_ns),
                 each.outcome.value,
-                describe(each) if each.key is None else f"{show(each.key)}: {describe(each)}",
+                describe(each) if each.key is None else f"{_plain(each.key)}: {describe(each)}",
                 each.error or "",
                 each.began in marked,
             ]
@@ -75,6 +76,10 @@ def _window(evidence: list[Operation], virtual_s: float) -> list[float]:
     begins = min(each.began_ns for each in evidence) / 1e9
     ends = max(each.ended_ns or each.began_ns for each in evidence) / 1e9
     return [max(0.0, begins - MARGIN_S), ends + MARGIN_S]
+
+
+def _plain(key: Key) -> str:
+    return key if isinstance(key, str) else show(key)
 
 
 def _seconds(time_ns: int | None) -> float | None:

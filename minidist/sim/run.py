@@ -26,8 +26,9 @@ from minidist.sim.wiretap import Message, Wiretap
 from minidist.sim.world import World
 
 MIN_SIMULATED_S, MIN_OK, MIN_CLIENTS, MIN_FAULTS, MIN_KINDS = 30.0, 300, 4, 3, 2
-# Beyond the trial: to come up, to recover, last words. More is no progress.
-MORE_TIME_S = 600.0
+# What a run may take, in virtual time and in steps (about ten minutes of real time); more is no progress.
+MAX_TIME_S = 30 * 86400.0
+MAX_STEPS = 50_000_000
 
 
 class Ending(Enum):
@@ -61,6 +62,7 @@ class Kept:
     hosts: list[str] = field(default_factory=list)
     process_names: dict[int, str] = field(default_factory=dict)
     header: str = ""
+    topology: str = ""  # the file
 
 
 @dataclass(slots=True)
@@ -81,6 +83,7 @@ class Outcome:
     specs: list[Mapping[str, Any]] = field(default_factory=list)
     history: list[str] = field(default_factory=list)
     kept: Kept | None = None
+    error: Exception | None = None  # what ended the scenario
 
     def line(self) -> str:
         """The contract's line of a seed."""
@@ -119,59 +122,73 @@ class Outcome:
 def run_seed(scenario: Scenario, seed: int, settings: Settings = Settings()) -> Outcome:
     """Run one seed. Raises UsageError for faults or options that cannot be taken."""
     with World(seed, policy=settings.policy, keep_trace=settings.keep) as world, planted(settings.bug):
-        sim = Simulation(world, faults=settings.faults, duration_s=settings.duration_s)
-        tap = Wiretap(world)
-        if settings.keep:
-            tap.begin()
-        with NodeLogs(logging.INFO if settings.keep else logging.CRITICAL) as sim.logs:
-            ending, problems = _play(sim, scenario)
-        outcome = Outcome(
-            seed=seed,
-            ending=ending,
-            digest=world.trace.digest(),
-            steps=world.loop.steps,
-            virtual_s=world.now_s,
-            problems=problems,
-            operations=sim.history.outcomes,
-            clients_ok=sum(process.ok > 0 for process in sim.history.processes),
-            lived=sim.lived,
-            faults=sim.schedule.fired(),
-            never_fired=[fault.shown() for fault in sim.schedule.never_fired()],
-            specs=[fault.spec for fault in sim.schedule.faults],
-            history=sim.history.lines,
-        )
-        if settings.keep:
-            outcome.kept = Kept(
-                trace=world.trace.lines,
-                logs=sim.logs.lines,
-                messages=tap.messages,
-                verdicts=sim.verdicts,
-                faults=sim.schedule.spans(),
-                hosts=list(world.hosts),
-                process_names=sim.history.names,
-                header=world.trace.header,
-            )
-        return outcome
+        try:
+            return _run_in(world, scenario, settings)
+        finally:
+            # Whatever is left of the hosts' code must be garbage when the world closes, which collects it unheard.
+            world.network.servers.clear()
+            for host in world.hosts.values():
+                host.on_crash.clear()
+
+
+def _run_in(world: World, scenario: Scenario, settings: Settings) -> Outcome:
+    sim = Simulation(world, faults=settings.faults, duration_s=settings.duration_s)
+    tap = Wiretap(world)
+    if settings.keep:
+        tap.begin()
+    with NodeLogs(logging.INFO if settings.keep else logging.CRITICAL) as sim.logs:
+        ending, problems = _play(sim, scenario)
+    outcome = Outcome(
+        seed=world.seed,
+        ending=ending,
+        digest=world.trace.digest(),
+        steps=world.loop.steps,
+        virtual_s=world.now_s,
+        problems=problems,
+        operations=sim.history.outcomes,
+        clients_ok=sum(process.ok > 0 for process in sim.history.processes),
+        lived=sim.lived,
+        faults=sim.schedule.fired(),
+        never_fired=[fault.shown() for fault in sim.schedule.never_fired()],
+        specs=[fault.spec for fault in sim.schedule.faults],
+        history=sim.history.lines,
+        error=sim.error,
+    )
+    if settings.keep:
+        outcome.kept = _kept(sim, tap)
+    return outcome
+
+
+def _kept(sim: Simulation, tap: Wiretap) -> Kept:
+    return Kept(
+        trace=sim.world.trace.lines,
+        logs=sim.logs.lines,
+        messages=tap.messages,
+        verdicts=sim.verdicts,
+        faults=sim.schedule.spans(),
+        hosts=list(sim.world.hosts),
+        process_names=sim.history.names,
+        header=sim.world.trace.header,
+        topology=sim.file,
+    )
 
 
 def _play(sim: Simulation, scenario: Scenario) -> tuple[Ending, list[str]]:
     """The run itself; how it ended, and what is wrong."""
     world = sim.world
+    world.loop.max_steps = MAX_STEPS
     ending = Ending.OK
     problems: list[str] = []
     try:
-        world.run(sim.host.start(_scenario(sim, scenario)), time_limit_s=sim.duration_s + MORE_TIME_S)
+        world.run(sim.host.start(_scenario(sim, scenario)), time_limit_s=MAX_TIME_S)
     except (FaultError, ConfigError, UsageError) as error:
         raise UsageError(str(error)) from error
-    except LeakError as error:
-        ending, problems = Ending.FAILED, [str(error)]
-    except SimulationError as error:
-        ending, problems = Ending.STUCK, [str(error)]
-    except CheckFailedError as error:
-        ending, problems = Ending.FAILED, [str(error)]
     except Exception as error:
-        ending, problems = Ending.FAILED, [traceback.format_exc()]
-        _let_go(error)
+        stuck = isinstance(error, SimulationError) and not isinstance(error, LeakError)
+        ending = Ending.STUCK if stuck else Ending.FAILED
+        in_words = isinstance(error, SimulationError | CheckFailedError)
+        problems = [str(error) if in_words else traceback.format_exc()]
+        sim.error = _without_frames(error)
     found = list(sim.problems)
     found += [_unhandled(context) for context in world.errors]
     found += [f"{node.name} failed: {node.failure!r}" for node in sim.cluster.nodes if node.failure is not None]
@@ -182,11 +199,13 @@ async def _scenario(sim: Simulation, scenario: Scenario) -> None:
     await scenario(sim)
 
 
-def _let_go(error: Exception) -> None:
-    """Drop what the frames of a failure hold: what its objects say when they are found unclosed is not the failure."""
+def _without_frames(error: Exception) -> Exception:
+    """The error without what its frames hold: what is found unclosed there must not speak up after the world's end."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         traceback.clear_frames(error.__traceback__)
+    ours = error.__traceback__
+    return error.with_traceback(ours.tb_next if ours is not None else None)
 
 
 def _unhandled(context: Mapping[str, Any]) -> str:

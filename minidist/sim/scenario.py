@@ -1,9 +1,7 @@
 """What `minidist sim` is given: a topology file, or a Python file with a scenario.
 
 A scenario file has `async def scenario(sim)`; `sim` is a Simulation. Its directory is importable while it runs, as for
-`python FILE`, and for a topology the directory of the file, so that programs beside it are found. Everything that can
-be is imported here, before a world begins: what a module does when it is first imported (drawing random bytes, say)
-must not belong to one run and not to the next.
+`python FILE`, and for a topology the directory of the file, so that programs beside it are found.
 """
 
 import asyncio
@@ -13,10 +11,9 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from minidist.cluster.topology import Topology, TopologyError, parse
-from minidist.components import node_type
-from minidist.run import EntryError, find
-from minidist.sim.simulation import Simulation
+from minidist.cluster.topology import Topology, TopologyError
+from minidist.run import EntryError
+from minidist.sim.simulation import Simulation, read_topology
 from minidist.sim.workload import play
 
 Scenario = Callable[[Simulation], Awaitable[None]]
@@ -50,16 +47,7 @@ def load(file: str) -> Subject:
 
 def _from_topology(path: Path) -> Subject:
     try:
-        text = path.read_text(encoding="utf-8")
-        topology = parse(text, file=str(path), directory_name=path.absolute().parent.name)
-        for group in topology.groups.values():
-            if not group.is_program:
-                node_type(group.component)
-            elif group.entry:
-                find(group.entry)
-            else:
-                allowed = "package.module:main, which the simulation runs instead of the command"
-                raise TopologyError(topology.file, f"groups.{group.name}.entry", None, allowed)
+        topology = read_topology(path)
     except (TopologyError, EntryError, UnicodeDecodeError) as error:
         raise UsageError(str(error)) from error
 

@@ -14,17 +14,21 @@ progress after everything was healed.
 """
 
 import asyncio
+import contextvars
 from collections.abc import Callable, Coroutine, Mapping, Sequence
-from typing import Any
+from pathlib import Path
+from typing import Any, TypeVar
 
-from minidist.cluster.topology import COMMAND, Group, Topology
+from minidist.cluster.topology import COMMAND, Group, Topology, TopologyError, parse
+from minidist.components import node_type
 from minidist.engines.checking import check
 from minidist.engines.checking.history import read
 from minidist.engines.checking.verdict import Budget, Verdict
-from minidist.run import Entry
+from minidist.run import Entry, find
 from minidist.runtime.node import Node
 from minidist.sim.capture import NodeLogs
 from minidist.sim.cluster import SimCluster, SimNode
+from minidist.sim.current import current_host
 from minidist.sim.errors import SimulationError
 from minidist.sim.faults import Schedule, Spec
 from minidist.sim.handles import Cluster, FaultHandle, Handle, Starting
@@ -32,6 +36,9 @@ from minidist.sim.host import Host
 from minidist.sim.record import History
 from minidist.sim.swarm import draw
 from minidist.sim.world import World
+from minidist.testing.errors import NotSupported
+
+T = TypeVar("T")
 
 DEFAULT_DURATION_S = 60.0
 RECOVERY_S = 20.0  # the longest back-off and time-out of what we simulate, and some more
@@ -65,6 +72,8 @@ class Simulation:
         self.history = History(world)
         self.verdicts: list[Verdict] = []
         self.problems: list[str] = []
+        self.error: Exception | None = None  # what ended the scenario
+        self.file = ""  # the topology's, for the failure bundle
         self.working = True  # clients go on while it is
         self.logs = NodeLogs()
         self.lived = False  # a liveness phase was held
@@ -98,19 +107,31 @@ class Simulation:
 
     def program(
         self,
-        entry: Entry,
+        entry: Entry | str,
         *,
         replicas: int = 1,
         name: str = "program",
         env: Mapping[str, str] | None = None,
         ready: str = "tcp",
     ) -> Starting:
-        """Your own asyncio program: `entry(env)` serves on `env["PORT"]`. `ready` is tcp or http:/PATH."""
+        """Your own asyncio program: `await entry(env)` serves on `env["PORT"]`. `ready` is tcp or http:/PATH.
+
+        `entry` is a coroutine function or `package.module:function`.
+        """
+        if not isinstance(entry, str) and not callable(entry):
+            raise NotSupported("a command: not in the simulated world, which runs coroutines; give it the entry")
+        if isinstance(entry, str):
+            entry = outside(find, entry)
         group = Group(self._name(name), COMMAND, replicas=replicas, env=dict(env or {}), ready=ready)
         return self._starting(group, entry=entry)
 
+    def up(self, file: str | Path) -> Cluster:
+        """A whole topology file: `cluster["store"]`. To be awaited. Raises TopologyError."""
+        return self.topology(outside(read_topology, Path(file)))
+
     def topology(self, topology: Topology) -> Cluster:
-        """A whole topology file. To be awaited."""
+        """A topology that has been read. To be awaited."""
+        self.file = topology.file
         groups = self.cluster.add(topology)
         handles = {group.name: Handle(self, group.name, self.cluster.groups[group.name]) for group in groups}
         return Cluster(self, handles, self.cluster.up(groups))
@@ -225,6 +246,31 @@ class Simulation:
         if verdict.gave_up:
             raise CheckFailedError("not judged: " + "; ".join(verdict.gave_up))
         return verdict
+
+
+def read_topology(path: Path) -> Topology:
+    """The topology of a file, with everything imported that it will need. Raises TopologyError, EntryError, OSError.
+
+    What a module does when it is first imported (drawing random bytes, say) must not belong to one run and not to the
+    next, so this is done before a world begins, or at least outside of any host.
+    """
+    topology = parse(path.read_text(encoding="utf-8"), file=str(path), directory_name=path.absolute().parent.name)
+    for group in topology.groups.values():
+        if not group.is_program:
+            node_type(group.component)
+        elif group.entry:
+            find(group.entry)
+        else:
+            allowed = "package.module:main, which the simulation runs instead of the command"
+            raise TopologyError(topology.file, f"groups.{group.name}.entry", None, allowed)
+    return topology
+
+
+def outside(function: Callable[..., T], *args: Any) -> T:
+    """Call a function as nobody's code: with real files and real time."""
+    context = contextvars.copy_context()
+    context.run(current_host.set, None)
+    return context.run(function, *args)
 
 
 async def _stop(node: Node, timeout_s: float) -> None:

@@ -24,6 +24,22 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--minidist-log", default="info", metavar="LEVEL", help="log level of the nodes (info)")
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    summary = "simulated(seeds=N): run the async test in the simulated world, once for each seed (docs/simulation.md)"
+    config.addinivalue_line("markers", summary)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> object | None:
+    """A simulated test runs on the loop of its world; all others are none of our business."""
+    if pyfuncitem.get_closest_marker("simulated") is None:
+        return None
+    from minidist.testing.simulated import run_item
+
+    run_item(pyfuncitem)
+    return True
+
+
 class SessionState:
     """What one pytest process shares between its tests."""
 
@@ -52,9 +68,12 @@ def _minidist_session(request: pytest.FixtureRequest) -> Iterator[SessionState]:
 
 
 @pytest.fixture
-def minidist(request: pytest.FixtureRequest, _minidist_session: SessionState) -> "Iterator[Minidist]":
+def minidist(request: pytest.FixtureRequest) -> "Iterator[Minidist | None]":
     """A factory of nodes: `minidist.cache()`, `minidist.up("topology.toml")`. All of it is gone after the test."""
-    factory = _minidist_session.factory()
+    if request.node.get_closest_marker("simulated") is not None:
+        yield None  # each seed has a world of its own, which takes this place
+        return
+    factory = request.getfixturevalue("_minidist_session").factory()
     request.node.stash[FACTORY] = factory
     yield factory
     factory.close()
