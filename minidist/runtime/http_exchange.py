@@ -43,14 +43,18 @@ class _Exchange(Connection):
         try:
             response = read()
         except HttpError as error:
-            self._answer.set_exception(ExchangeError(str(error)))
+            self._fail(str(error))
         else:
             if response is not None:
                 self._answer.set_result(response)
 
     def closed(self, error: Exception | None) -> None:
         if not self._answer.done():
-            self._answer.set_exception(ExchangeError(f"connection ended before the answer ({error or 'closed'})"))
+            self._fail(f"connection ended before the answer ({error or 'closed'})")
+
+    def _fail(self, reason: str) -> None:
+        self._answer.set_exception(ExchangeError(reason))
+        self._answer.exception()  # nobody waits for it when time was up in the moment of connecting: not an error
 
     async def answer(self) -> Response:
         return await self._answer
