@@ -4,6 +4,7 @@ Every module is imported only when its word is used, so that a daemon does not p
 the daemons.
 """
 
+import gc
 import sys
 from collections.abc import Sequence
 
@@ -40,6 +41,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def run(word: str, rest: list[str]) -> int:
     if word in DAEMON_NAMES:
+        gc.disable()  # until the daemon has started: Collector.install
         from minidist.components import node_type
         from minidist.runtime.daemon import main as daemon
 
