@@ -119,6 +119,9 @@ def _be_supervisor(options: UpOptions, launcher: socket.socket, watched: int) ->
             os.dup2(null, standard)
         close_all_but(launcher.fileno(), watched)
         code = _supervise(options, launcher, watched)
+    except OSError as error:  # what the machine refuses: the run directory, a descriptor, a process
+        _tell(launcher, error=f"{error.filename or 'supervisor'}: {error.strerror}", exit=1)
+        traceback.print_exc()
     except BaseException as error:
         _tell(launcher, error=f"the supervisor failed: {error!r}", exit=1)
         traceback.print_exc()

@@ -22,6 +22,13 @@ eu = ["web-1", "my-cache"]
 """
 
 
+@pytest.fixture(scope="module")
+def standing(shared_project):
+    """For tests that change nothing."""
+    shared_project.up(TWO)
+    return shared_project
+
+
 def test_ps_is_a_table_without_empty_columns(project):
     project.up(TWO)
     project.run("kill", "web-2")
@@ -33,16 +40,15 @@ def test_ps_is_a_table_without_empty_columns(project):
     assert cells[2][5].startswith("redis://127.0.0.1:")
 
 
-def test_logs_of_all_nodes_of_a_group_and_of_one(project):
-    project.up(TWO)
-    web = project.run("logs", "web").stdout.splitlines()
+def test_logs_of_all_nodes_of_a_group_and_of_one(standing):
+    web = standing.run("logs", "web").stdout.splitlines()
     assert [line for line in web if re.fullmatch(r"web-1 \| serving on \d+", line)]
     assert {line.split(" | ")[0] for line in web} == {"web-1", "web-2"}
-    alone = project.run("logs", "web-2").stdout.splitlines()
+    alone = standing.run("logs", "web-2").stdout.splitlines()
     assert re.fullmatch(r"serving on \d+", alone[0])
-    everyone = project.run("logs").stdout
+    everyone = standing.run("logs").stdout
     assert re.search(r"^my-cache-1 \| .* running", everyone, re.MULTILINE)
-    error = project.error("logs", "nosuch", code=2)
+    error = standing.error("logs", "nosuch", code=2)
     assert error == "minidist logs: given 'nosuch', allowed: a node or group: web-1, web-2, my-cache-1\n"
 
 
@@ -59,10 +65,9 @@ def test_logs_are_followed_until_the_cluster_is_down(project):
     assert logs.wait(timeout=20) == 0
 
 
-def test_env_prints_shell_variables_and_exec_sets_them(project):
-    project.up(TWO)
-    nodes = project.ps()
-    text = project.run("env").stdout
+def test_env_prints_shell_variables_and_exec_sets_them(standing):
+    nodes = standing.ps()
+    text = standing.run("env").stdout
     variables = dict(word.split("=", 1) for line in text.splitlines() for word in shlex.split(line)[1:])
     assert variables["WEB_URL"] == nodes["web-1"]["url"]
     assert variables["WEB_2_URL"] == nodes["web-2"]["url"]
@@ -72,10 +77,10 @@ def test_env_prints_shell_variables_and_exec_sets_them(project):
     assert f"{variables['MY_CACHE_HOST']}:{variables['MY_CACHE_PORT']}" == variables["MY_CACHE_ADDRESS"]
     shell = subprocess.run(["sh", "-c", text + 'echo "$MY_CACHE_URL"'], capture_output=True, text=True, check=True)
     assert shell.stdout.strip() == variables["MY_CACHE_URL"]
-    assert project.run("exec", "--", "sh", "-c", "echo $WEB_2_PORT").stdout.strip() == variables["WEB_2_PORT"]
-    project.run("exec", "--", "sh", "-c", "exit 7", code=7)
-    assert "cannot run nosuch: No such file" in project.error("exec", "--", "nosuch", code=2)
-    assert "given no command" in project.error("exec", code=2)
+    assert standing.run("exec", "--", "sh", "-c", "echo $WEB_2_PORT").stdout.strip() == variables["WEB_2_PORT"]
+    standing.run("exec", "--", "sh", "-c", "exit 7", code=7)
+    assert "cannot run nosuch: No such file" in standing.error("exec", "--", "nosuch", code=2)
+    assert "given no command" in standing.error("exec", code=2)
 
 
 def test_run_is_up_the_command_and_down(project):
@@ -148,9 +153,8 @@ def test_clock_moves_minidists_nodes(project):
 # --- top -------------------------------------------------------------------------------------------------------------
 
 
-def test_top_is_ps_when_it_is_piped(project):
-    project.up(TWO)
-    assert project.run("top").stdout.splitlines()[0].split()[:2] == ["NODE", "STATE"]
+def test_top_is_ps_when_it_is_piped(standing):
+    assert standing.run("top").stdout.splitlines()[0].split()[:2] == ["NODE", "STATE"]
 
 
 def test_top_on_a_terminal_is_a_live_table(project):

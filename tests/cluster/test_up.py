@@ -185,6 +185,12 @@ def test_a_port_in_use_is_one_line(project):
         assert project.error("up", "-d", code=1) == f"minidist up: {address} is in use\n"
 
 
+def test_a_run_directory_that_cannot_be_made_is_one_line(project):
+    project.topology(project.WEB)
+    place = project.path / "app.py" / "run"
+    assert project.error("up", "-d", "--run-dir", str(place), code=1) == f"minidist up: {place}: Not a directory\n"
+
+
 def test_a_fixed_port_is_the_programs_and_free_again_after_down(project):
     with socket.create_server(("127.0.0.1", 0)) as free:
         address = f"127.0.0.1:{free.getsockname()[1]}"
