@@ -13,6 +13,10 @@ from typing import Any
 KEEP_ALIVE = (("TCP_KEEPIDLE", 300), ("TCP_KEEPINTVL", 60), ("TCP_KEEPCNT", 3))
 # struct tcp_info of linux/tcp.h: __u64 tcpi_bytes_acked, since Linux 4.1.
 BYTES_ACKED = slice(120, 128)
+# … and __u32 tcpi_notsent_bytes, since Linux 4.6.
+BYTES_NOT_SENT = slice(144, 148)
+# Failures to open a socket that say nothing about who is at the other end.
+OUR_OWN = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.EADDRNOTAVAIL)
 
 
 def keep_alive(listening: Any) -> None:
@@ -28,13 +32,22 @@ def keep_alive(listening: Any) -> None:
 
 def bytes_taken(connected: Any) -> int | None:
     """How many bytes the peer's kernel has acknowledged; None where that cannot be known."""
+    return _tcp_info(connected, BYTES_ACKED)
+
+
+def bytes_unsent(connected: Any) -> int:
+    """How many bytes wait in our kernel for room at the peer's; 0 where that cannot be known."""
+    return _tcp_info(connected, BYTES_NOT_SENT) or 0
+
+
+def _tcp_info(connected: Any, part: slice) -> int | None:
     if sys.platform != "linux" or getattr(connected, "family", None) not in (socket.AF_INET, socket.AF_INET6):
         return None
     try:
-        information = connected.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, BYTES_ACKED.stop)
+        information = connected.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, part.stop)
     except OSError:
         return None
-    return int.from_bytes(information[BYTES_ACKED], sys.byteorder)
+    return int.from_bytes(information[part], sys.byteorder)
 
 
 def reason(error: Exception) -> str:

@@ -10,8 +10,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from minidist.runtime.config import (
-    LARGEST,
-    LONGEST_MS,
     Address,
     Config,
     ConfigError,
@@ -28,6 +26,7 @@ from minidist.runtime.config import (
     show_duration,
     show_size,
 )
+from minidist.runtime.units import LARGEST, LONGEST_MS
 from minidist.runtime.workers import texts_of
 
 
