@@ -45,7 +45,10 @@ class Host:
         self.waiting: list[Any] = []  # handles that came due while paused
         self.on_crash: list[Callable[[], object]] = []  # who wants to know: recorders of histories
         self.random = world.streams.of(f"host {name}")
+        # What the operating system's entropy and the module `random` are to code on this host: two, because a program
+        # that seeds the one does not seed the other.
         self.entropy = world.streams.of(f"entropy {name}")
+        self.module_random = world.streams.of(f"module random {name}")
         # Loop time: the world's until a drift is set; then it runs `loop_rate` times as fast from an anchor on.
         self.loop_rate = 1.0
         self._anchor_world_s = 0.0
