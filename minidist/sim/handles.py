@@ -14,6 +14,7 @@ import asyncio
 from collections.abc import Coroutine, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from minidist.cluster.references import SCHEMES
 from minidist.sim.cluster import SimNode
 from minidist.sim.faults import SimFault
 from minidist.sim.host import Crash
@@ -121,7 +122,7 @@ class Handle:
 
     @property
     def url(self) -> str:
-        return self._first.endpoint.url
+        return url_of(self._first)
 
     @property
     def host(self) -> str:
@@ -141,7 +142,7 @@ class Handle:
 
     @property
     def urls(self) -> list[str]:
-        return [node.endpoint.url for node in self.sim_nodes]
+        return [url_of(node) for node in self.sim_nodes]
 
     @property
     def bootstrap(self) -> str:
@@ -258,6 +259,12 @@ class Handle:
     def log(self) -> str:
         """What the node has logged so far."""
         return "\n".join(self.simulation.logs.of(self.name))
+
+
+def url_of(node: SimNode) -> str:
+    """With the scheme of its component; tcp for a node class of a test's own."""
+    endpoint = node.endpoint
+    return endpoint.url if endpoint.component in SCHEMES else f"tcp://{endpoint.address}"
 
 
 class Done:

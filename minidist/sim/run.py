@@ -127,6 +127,7 @@ def run_seed(scenario: Scenario, seed: int, settings: Settings = Settings()) -> 
         finally:
             # Whatever is left of the hosts' code must be garbage when the world closes, which collects it unheard.
             world.network.servers.clear()
+            world.network.rules.clear()
             for host in world.hosts.values():
                 host.on_crash.clear()
 

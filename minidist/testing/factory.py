@@ -4,6 +4,7 @@ Options are those of the component's command line, with underscores: `cache(max_
 option stands for its addresses: `balancer(upstream=web)`.
 """
 
+import contextlib
 import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -12,7 +13,7 @@ from typing import Any
 
 from minidist.runtime.config import ConfigError, from_table
 from minidist.testing.carrier import READY_TIMEOUT_S, Supervision, Workshop
-from minidist.testing.errors import NotSupported, UsageError
+from minidist.testing.errors import MinidistError, NotSupported, UsageError
 from minidist.testing.handles import Cluster, Group, Handle
 
 
@@ -69,8 +70,15 @@ class Minidist:
         table = {"command": list(command), "replicas": replicas, "env": dict(env or {}), "ready": ready}
         return self._group(name, table, timeout_s)
 
-    def up(self, file: "str | Path", *, timeout_s: float = READY_TIMEOUT_S) -> Cluster:
-        """A whole topology file, all of it ready: `cluster["store"]`. Raises UsageError, MinidistError."""
+    def up(self, file: "str | Path", *, inline: bool = False, timeout_s: float = READY_TIMEOUT_S) -> Any:
+        """A whole topology file, all of it ready: `cluster["store"]`; with `inline=True` an InlineCluster to await.
+
+        Raises UsageError, MinidistError.
+        """
+        if inline:
+            from minidist.testing.inline_cluster import InlineCluster
+
+            return InlineCluster(Path(file), self.seed)
         directory = Path(tempfile.mkdtemp(prefix="minidist-"))
         try:
             supervision = Supervision(Path(file).absolute(), directory / "run", keep=self.keep, timeout_s=timeout_s)
@@ -92,7 +100,11 @@ class Minidist:
         groups: list[Group] = []
         for made in self.made:
             groups += made.groups.values() if isinstance(made, Cluster) else [made]
-        return [node for group in groups for node in group]
+        nodes: list[Handle] = []
+        for group in groups:
+            with contextlib.suppress(MinidistError):  # the test has closed it itself
+                nodes += group.nodes
+        return nodes
 
     def _inline(self, component: str, replicas: int, name: str, options: dict[str, Any]) -> Any:
         from minidist.testing.inline import InlineNode
