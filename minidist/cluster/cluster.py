@@ -34,6 +34,7 @@ SETTLED_S = 10.0  # a node that ran so long starts its next backoff anew
 STOP_TIMEOUT_S = 5.0
 LAST_LINES = 20
 LAST_LINES_BYTES = 16 * 1024
+LAST_EVENTS_S = 0.2  # what a node said last is read when its connection ends, which is at once
 MAX_LOG_BYTES = 64 * 1024**2  # per node: hours of a busy log, and no full disk overnight
 
 ADDRESS_IN_USE_HINT = (
@@ -142,6 +143,8 @@ class Cluster:
                     return
                 backoff_s = min(backoff_s * 2, LONGEST_BACKOFF_S)
                 tried_again = True
+        except OSError as error:  # no descriptor, no space for the log
+            node.trouble = f"{error.filename or 'its process'}: {error.strerror}"
         finally:
             del self._lives[node]
             if node.state in ALIVE:
@@ -175,6 +178,8 @@ class Cluster:
                 if node.admin is not None:
                     collecting = asyncio.create_task(self.events.collect(node.admin))
             code = await asyncio.shield(process.exited)
+            if collecting is not None:
+                await asyncio.wait([collecting], timeout=LAST_EVENTS_S)
         except BaseException:
             self.processes.signal(process, signal.SIGKILL)
             raise
@@ -270,6 +275,8 @@ class Cluster:
         """The error for a node that ended while it was waited for."""
         if node.state is not State.FAILED:
             return ClusterError(f"{node.name} was {node.state.value} meanwhile")
+        if node.trouble:
+            return ClusterError(f"{node.name} could not be started: {node.trouble}")
         lines = last_lines(self.run_dir.log_of(node.name), node.log_start)
         text = "".join(f"\n  {line}" for line in lines) or " none"
         in_use = node.group.is_program and any(

@@ -73,6 +73,7 @@ class Node:
     ready: bool = False  #: whether this start has become ready
     ready_line: asyncio.Event = field(default_factory=asyncio.Event)
     waiting_for: str = ""  #: what it takes to be ready, while it is not
+    trouble: str = ""  #: why there could be no process at all
     changed: asyncio.Event = field(default_factory=asyncio.Event)  #: set, and replaced, at each change
 
     @property
@@ -110,7 +111,7 @@ class Node:
     # --- states ------------------------------------------------------------------------------------------------------
 
     def become_starting(self) -> None:
-        self.ending, self.ready, self.waiting_for = Ending.UNEXPECTED, False, ""
+        self.ending, self.ready, self.waiting_for, self.trouble = Ending.UNEXPECTED, False, "", ""
         self._become(State.STARTING)
 
     def become_spawned(self, process: Process) -> None:

@@ -56,7 +56,7 @@ class Tail:
                     position.offset, position.rest = 0, b""  # it was cut, being too long
                 file.seek(position.offset)
                 data = file.read(MAX_READ_BYTES)
-        except FileNotFoundError:
+        except OSError:  # gone, or nothing that can be read
             return b""
         position.offset += len(data)
         return position.rest + data if data else b""

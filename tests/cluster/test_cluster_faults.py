@@ -16,6 +16,7 @@ ready = "http:/"
 component = "balancer"
 upstream = "web"
 response_timeout = "300ms"
+connect_timeout = "300ms"
 check_interval = "50ms"
 check_timeout = "200ms"
 

@@ -119,6 +119,9 @@ def test_events_are_the_launchers_and_the_nodes_own_in_order(project):
     events = project.events()
     assert [list(event) for event in events] == [["time", "node", "event", "detail"]] * len(events)
     assert [event["event"] for event in events if event["node"] == "web-1"] == ["started", "ready", "killed"]
+    project.run("stop", "my-cache")
+    own = [event["event"] for event in project.events() if event["node"] == "my-cache-1"]
+    assert own[-2:] == ["draining", "stopped"]
     assert {"started", "ready", "running", "clock-moved"} <= {e["event"] for e in events if e["node"] == "my-cache-1"}
     line = project.run("events").stdout.splitlines()[0]
     assert re.fullmatch(r"\d\d:\d\d:\d\d\.\d{3}  -  +up  +file=.*minidist.toml", line)

@@ -262,3 +262,19 @@ def test_an_interrupted_up_in_the_background_takes_everything_down(project):
     assert up.wait(timeout=20) == 130
     project.until_gone([pid for pid in processes if pid != up.pid])
     assert not project.is_alive(processes[-1])
+
+
+def test_a_log_that_cannot_be_written_is_one_line(project):
+    project.topology(project.WEB)
+    run_dir = project.path / "run"
+    up = project.begin("up", "--run-dir", str(run_dir))
+    project.until(lambda: project.begin("wait", "--run-dir", str(run_dir)).wait() == 0, "a cluster that is ready")
+    project.run("stop", "web", "--run-dir", str(run_dir))
+    (run_dir / "logs/web-1.log").unlink()
+    (run_dir / "logs/web-1.log").mkdir()
+    error = project.error("start", "web", "--run-dir", str(run_dir), code=1)
+    assert error == f"minidist start: web-1 could not be started: {run_dir}/logs/web-1.log: Is a directory\n"
+    (run_dir / "logs/web-1.log").rmdir()
+    project.run("start", "web", "--run-dir", str(run_dir))
+    project.run("down", "--run-dir", str(run_dir))
+    assert up.wait(timeout=20) == 0
