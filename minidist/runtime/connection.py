@@ -21,6 +21,8 @@ import socket
 import struct
 from typing import TYPE_CHECKING, Any, cast
 
+from minidist.runtime import sockets
+
 if TYPE_CHECKING:
     from minidist.runtime.endpoint import Endpoint
 
@@ -117,6 +119,11 @@ class Connection(asyncio.Protocol):
         if raw is not None and raw.family != socket.AF_UNIX and raw.fileno() >= 0:
             raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET_ON_CLOSE)
         self.transport.abort()
+
+    def untaken_bytes(self) -> int:
+        """What was written and the peer has no room for, in our buffers and the kernel's (as far as it tells)."""
+        unsent = sockets.bytes_unsent(self.transport.get_extra_info("socket"))
+        return self.transport.get_write_buffer_size() + unsent
 
     # --- who is there -----------------------------------------------------------------------------------------------
 

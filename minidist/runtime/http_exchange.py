@@ -16,6 +16,8 @@ from minidist.wire.http1 import HttpError, Response, ResponseReader
 class ExchangeError(OSError):
     """No whole answer came: the connection failed, ended early, took too long, or spoke no HTTP."""
 
+    is_ours = False  #: as in DialError
+
 
 class _Exchange(Connection):
     __slots__ = ("_answer", "_payload", "_reader")
@@ -85,4 +87,6 @@ async def exchange(
     except TimeoutError as error:
         raise ExchangeError(f"no answer from {address} within {timeout_s:g} s") from error
     except DialError as error:
-        raise ExchangeError(str(error)) from error
+        failure = ExchangeError(str(error))
+        failure.is_ours = error.is_ours
+        raise failure from error

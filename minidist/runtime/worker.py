@@ -87,8 +87,8 @@ class Worker:
         self._started = asyncio.Event()
         self._decisions: list[Message] = []  # that came while it starts
         methods = (
-            "configure", "drain", "add-fault", "remove-fault", "advance-clock", "drift", "reset", "figures", "status",
-            "recall",
+            "configure", "finish-accepting", "drain", "add-fault", "remove-fault", "advance-clock", "drift", "reset",
+            "figures", "status", "recall",
         )  # fmt: skip
         handlers = {method: self._when_started(getattr(self, method.replace("-", "_"))) for method in methods}
         handlers |= {"start": self.start, "decide": self.decide}
@@ -146,6 +146,9 @@ class Worker:
         node = self.running
         own = {"listen": str(node.config.listen), "reuse_port": "yes" if node.config.reuse_port else "no"}
         node.configure(from_table(type(node.config), texts | own))
+
+    async def finish_accepting(self, body: None) -> None:
+        await asyncio.gather(*(listener.finish_accepting() for listener in self.running.listeners.values()))
 
     async def drain(self, timeout_s: float) -> None:
         await self.running.drain(timeout_s)

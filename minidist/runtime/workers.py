@@ -7,8 +7,8 @@ the kernel would give every connection to one of them, so the workers inherit on
 
 Parent and worker talk over a socket pair (channel.py):
 
-    parent → worker    start, decide, configure, drain, add-fault, remove-fault, advance-clock, drift, reset, recall,
-                       figures, status
+    parent → worker    start, decide, configure, finish-accepting, drain, add-fault, remove-fault, advance-clock, drift,
+                       reset, recall, figures, status
     worker → parent    report, event, lease, spent
 
 A worker gets `start` with everything as it is, and from then on whatever changes, in order; so also one that is
@@ -187,6 +187,8 @@ class Workers:
     async def drain(self, timeout_s: float) -> None:
         if self._socket is not None and not self.shares_by_port:
             self._socket.close()  # with the workers' copies of it, this is the end of listening
+        # First all of them stop listening: a client that one sends away would come to the next, and be sent away again.
+        await self._ask("finish-accepting", None)
         await self._ask("drain", timeout_s)
 
     async def stop(self) -> None:

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 READ_AHEAD_BYTES = 64 * 1024  # of pipelined requests, or of a body whose upstream is not connected yet
 LINGER_S = 2.0
+BUSY_S, GRACE_S = 1.0, 0.1  # when the node drains: who counts as busy, and how long a request is waited for
 LINGER_BYTES = 1024 * 1024  # a client that goes on uploading after its answer is cut off
 
 
@@ -90,9 +91,16 @@ class ClientStream(Connection):
             self.abort("kept sending after the last answer")
 
     def draining(self) -> None:
+        """A client that has just been busy may have its next request on the way: it is waited for, for a moment."""
         self.drop_after = True
-        if self.state is ClientState.IDLE:
+        if self.state is not ClientState.IDLE or self.buffer:
+            return
+        now_s = self.data.now_s()
+        idle_s = now_s + self.data.idle_timeout_s - self.deadline_s
+        if idle_s > BUSY_S:
             self.close()
+        else:
+            self.deadline_s = now_s + GRACE_S
 
     # --- reading ahead ----------------------------------------------------------------------------------------------
 

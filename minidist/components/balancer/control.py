@@ -26,6 +26,7 @@ Message = dict[str, Any]
 
 JITTER = 0.1  # share of the interval, so that checks of many balancers do not fall together
 MAX_CHECK_BODY_BYTES = 1024 * 1024
+MAX_UPSTREAMS = 1000  # each has a task that checks it; far more than one process can use
 SUMMED = ("active", "requests", "failures", "connections", "idle")
 
 
@@ -142,12 +143,13 @@ class ControlHalf:
         address = Address.parse(name)
         interval_s = self.config.check_interval / 1000
         while True:
-            ok, why = await self._check(address)
-            self._settle(self.health.checked(name, ok, why))
+            verdict = await self._check(address)
+            if verdict is not None:
+                self._settle(self.health.checked(name, *verdict))
             await asyncio.sleep(interval_s * (1 + JITTER * (self.random.random() - 0.5)))
 
-    async def _check(self, address: Address) -> tuple[bool, str]:
-        """One check: whether it passed, and what it saw."""
+    async def _check(self, address: Address) -> tuple[bool, str] | None:
+        """One check: whether it passed, and what it saw; None when we had no means to check."""
         timeout_s = self.config.check_timeout / 1000
         try:
             if self.config.check == "tcp":
@@ -159,7 +161,7 @@ class ControlHalf:
                 self.dialler, address, "GET", request, timeout_s=timeout_s, max_body_bytes=MAX_CHECK_BODY_BYTES
             )
         except (ExchangeError, DialError) as error:
-            return False, f"check: {error}"
+            return None if error.is_ours else (False, f"check: {error}")
         ok = answer.status in self.expected
         return ok, f"check: GET {self.config.check} {'passed' if ok else 'failed'} with {answer.status}"
 
@@ -192,20 +194,23 @@ class ControlHalf:
     def change(self, request: Request) -> Message:
         """`POST /upstreams` {"add": ADDRESS…, "weight": N} | {"drain": ADDRESS…} | {"remove": ADDRESS…}."""
         body = request.json()
-        actions: list[tuple[str, list[tuple[str, int]]]] = []
+        actions: list[tuple[str, dict[str, int]]] = []
         if not isinstance(body, dict) or not body.keys() & {"add", "drain", "remove"}:
             raise AdminError(400, 'the body is {"add": ADDRESS}, {"drain": ADDRESS} or {"remove": ADDRESS}')
         for verb in ("add", "drain", "remove"):
             given = body.get(verb, [])
             texts = given if isinstance(given, list) else [given]
-            actions.append((verb, [self._upstream(text, body.get("weight")) for text in texts]))
+            weights = dict(self._upstream(text, body.get("weight")) for text in texts)
+            actions.append((verb, weights))
         known = self.health.names()
         for verb, upstreams in actions:
-            for name, _ in upstreams:
+            for name in upstreams:
                 if verb != "add" and name not in known:
                     raise AdminError(404, f"{verb}: given {name!r}, allowed: {', '.join(known) or 'none is there'}")
+        if len({*known, *actions[0][1]}) > MAX_UPSTREAMS:
+            raise AdminError(400, f"there can be {MAX_UPSTREAMS} upstreams")
         for verb, upstreams in actions:
-            for name, weight in upstreams:
+            for name, weight in upstreams.items():
                 if verb == "add":
                     self.add(name, weight)
                 elif verb == "drain":

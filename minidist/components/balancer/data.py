@@ -25,6 +25,7 @@ from minidist.engines.balancing import POLICIES, UpstreamSet
 from minidist.runtime.endpoint import DialError, Dialler, Listener
 from minidist.runtime.logs import NodeLog
 from minidist.runtime.metrics import Histogram
+from minidist.runtime.stopwatch import now_s as stopwatch_s
 from minidist.wire.http1 import Limits, RequestHead, RequestParser, ResponseParser
 
 Message = dict[str, Any]
@@ -107,7 +108,7 @@ class DataHalf:
     def answer_came(self, origin: Origin | None, started_s: float) -> None:
         """The head of an answer has come."""
         assert origin is not None
-        origin.answered((self.now_s() - started_s) * 1000)
+        origin.answered((stopwatch_s() - started_s) * 1000)
         if origin.suspect:
             self.outcome(origin, True, "")
 
@@ -129,7 +130,10 @@ class DataHalf:
             )
         except DialError as error:
             origin.open -= 1
-            self.outcome(origin, False, str(error))
+            if error.is_ours:
+                self.count("exhausted")
+            else:
+                self.outcome(origin, False, str(error))
             if client.waits_for(origin):
                 client.attempt_failed(str(error))
             return
@@ -208,16 +212,16 @@ class DataHalf:
         self.errors[status] = self.errors.get(status, 0) + 1
 
     def done(self, client: ClientConnection) -> float:
-        """An exchange is over; returns the time, which the caller goes on with."""
-        now_s = self.now_s()
+        """An exchange is over; returns the loop's time, which the caller goes on with."""
+        took_s = stopwatch_s() - client.started_s
         self.by_class[client.status // 100] += 1
         self.bytes_out += client.bytes_out
-        self.latency.observe(now_s - client.started_s)
+        self.latency.observe(took_s)
         if self.access_log:
-            self._log_access(client, now_s)
-        return now_s
+            self._log_access(client, took_s)
+        return self.now_s()
 
-    def _log_access(self, client: ClientConnection, now_s: float) -> None:
+    def _log_access(self, client: ClientConnection, took_s: float) -> None:
         head = client.head
         self.log.info(
             "request",
@@ -227,7 +231,7 @@ class DataHalf:
             host=head.host.decode() if head else "",
             status=client.status,
             bytes=client.bytes_out,
-            ms=round((now_s - client.started_s) * 1000, 3),
+            ms=round(took_s * 1000, 3),
             upstream=client.origin.name if client.origin else "",
             attempts=client.attempts,
         )

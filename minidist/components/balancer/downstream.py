@@ -21,6 +21,7 @@ from minidist.components.balancer.upstream import (
     hold_reading,
 )
 from minidist.runtime.relay import relay
+from minidist.runtime.stopwatch import now_s as stopwatch_s
 from minidist.wire.http1 import HttpError, RequestHead, ResponseHead, error_response, response
 
 if TYPE_CHECKING:
@@ -50,11 +51,11 @@ class ClientConnection(ClientStream):
         self.was_sent = False  #: some of it was written to some upstream: it may have had an effect
         self.answer_begun = False
         self.keep = True  #: another request may follow this answer
-        self.started_s = 0.0
+        self.started_s = 0.0  #: by the stopwatch
         self.bytes_out = 0
         self.status = 0
         self.client_ip = b""
-        self.about_host = b""
+        self.about_host: bytes | None = None  #: the host that `about_lines` are for
         self.about_lines = b""
 
     # --- reading requests -------------------------------------------------------------------------------------------
@@ -104,7 +105,7 @@ class ClientConnection(ClientStream):
         data = self.data
         self.head = head
         data.requests += 1
-        self.started_s = data.now_s()
+        self.started_s = stopwatch_s()
         self.attempts = 0
         self.sent = None
         self.was_sent = False
@@ -138,12 +139,11 @@ class ClientConnection(ClientStream):
             if not connection.closing:
                 self.send(connection)
                 return
-        if origin.open >= self.data.upstream_connections:
-            self._release_origin()
+        if origin.open < self.data.upstream_connections:
+            self.data.dial(origin, self)
+        else:
             self.data.count("saturated")
-            self._answer_error(503, "the upstream has no connection free")
-            return
-        self.data.dial(origin, self)
+            self.attempt_failed("has no connection free")
 
     def waits_for(self, origin: Origin) -> bool:
         return self.state is ClientState.WAITING and self.origin is origin
@@ -367,14 +367,20 @@ class ClientConnection(ClientStream):
             self.abort("silent for too long")
         elif self.answer_begun:
             self._cut_short("stalled")
-        elif self.upload is not None:
+        elif self.upload is not None and not self._upstream_lags():
             self._give_up(408, "the body took too long")
         else:
             assert self.origin is not None
-            name = self.origin.name
-            self.data.outcome(self.origin, False, "did not answer in time")
-            self._drop_upstream("no answer in time")
-            self._answer_error(504, f"upstream {name} did not answer in time")
+            name, what = self.origin.name, "did not answer in time" if self.upload is None else "did not take the body"
+            self.data.outcome(self.origin, False, what)
+            self._drop_upstream(what)
+            self._answer_error(504, f"upstream {name} {what}")
+
+    def _upstream_lags(self) -> bool:
+        """Whether the upstream has not taken yet what was written to it."""
+        upstream = self.upstream
+        assert upstream is not None
+        return upstream.untaken_bytes() > 0
 
     def _answer_error(self, status: int, text: str) -> None:
         """An answer of our own; the connection goes on if the whole request was read."""

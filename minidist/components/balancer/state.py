@@ -13,7 +13,9 @@ IDEMPOTENT = frozenset((b"GET", b"HEAD", b"OPTIONS", b"PUT", b"DELETE"))
 
 X_FORWARDED = (b"x-forwarded-for", b"x-forwarded-proto", b"x-forwarded-host")
 #: What applications believe about a client, so that a client must not write it.
-CLIENT_FIELDS = frozenset((*X_FORWARDED, b"forwarded", b"x-real-ip"))
+CLIENT_FIELDS = frozenset(
+    (*X_FORWARDED, b"x-forwarded-port", b"x-forwarded-prefix", b"x-forwarded-server", b"forwarded", b"x-real-ip")
+)
 
 
 class Forwarding:
@@ -28,10 +30,15 @@ class Forwarding:
         self._status_lines: dict[tuple[int, bytes], bytes] = {}
 
     def dropped_fields(self) -> frozenset[bytes]:
-        """The fields the request parser leaves out, because `about_client` writes them."""
-        if not self.x_forwarded and not self.forwarded:
-            return frozenset()
-        return CLIENT_FIELDS
+        """The fields the request parser leaves out: what a client must not say, or what `about_client` writes."""
+        if not self.trusting:
+            return CLIENT_FIELDS
+        written: list[bytes] = []
+        if self.x_forwarded:
+            written += X_FORWARDED
+        if self.forwarded:
+            written.append(b"forwarded")
+        return frozenset(written)
 
     # --- requests ---------------------------------------------------------------------------------------------------
 
@@ -45,10 +52,12 @@ class Forwarding:
             chain = received[b"x-forwarded-for"]
             lines.append(b"X-Forwarded-For: " + (chain + b", " + client_ip if chain else client_ip))
             lines.append(b"X-Forwarded-Proto: " + (received[b"x-forwarded-proto"] or scheme))
-            lines.append(b"X-Forwarded-Host: " + (received[b"x-forwarded-host"] or host))
+            if given_host := received[b"x-forwarded-host"] or host:
+                lines.append(b"X-Forwarded-Host: " + given_host)
         if self.forwarded:
             node = b'"[' + client_ip + b']"' if b":" in client_ip else client_ip
-            element = b'for=%b;host="%b";proto=%b' % (node, host, scheme)
+            about_host = b'host="%b";' % host if host else b""
+            element = b"for=%b;%bproto=%b" % (node, about_host, scheme)
             before = b", ".join(fields.get_all(b"forwarded")) if self.trusting else b""
             lines.append(b"Forwarded: " + (before + b", " + element if before else element))
         return b"".join([line + b"\r\n" for line in lines]) + self.via

@@ -206,9 +206,12 @@ class UpstreamConnection(Connection):
                 return  # one of the two was closed, and has said so
             if error is None:
                 client.answered()
-            else:
-                client.bytes_out -= count - error.carried
+                return
+            client.bytes_out -= count - error.carried
+            if error.source_lost:
                 client.upstream_failed(f"answer ended {count - error.carried} bytes early")
+            else:  # the kernel knew before the transport; no fault of the upstream
+                client.abort("the client has gone")
 
         relay_exactly(self, client, count, on_end=ended)
 

@@ -11,7 +11,7 @@ import re
 from enum import Enum
 from typing import Protocol
 
-from minidist.wire.http1.heads import read_trailers
+from minidist.wire.http1.heads import read_trailers, same_as
 from minidist.wire.http1.messages import CHUNKED, UNTIL_CLOSE, Field, HttpError, Limits
 
 LAST_CHUNK = b"0\r\n\r\n"
@@ -29,7 +29,7 @@ _NOT_IN_TRAILERS = frozenset(
     b"transfer-encoding content-length content-encoding content-type content-range trailer host connection te upgrade "
     b"keep-alive proxy-connection expect max-forwards cache-control pragma range authorization proxy-authorization "
     b"proxy-authenticate www-authenticate cookie set-cookie age date expires location retry-after vary forwarded via "
-    b"x-forwarded-for x-forwarded-host x-forwarded-proto".split()
+    b"x-forwarded-for x-forwarded-host x-forwarded-proto x-forwarded-port x-forwarded-prefix x-real-ip".split()
 )
 
 
@@ -213,5 +213,5 @@ def chunk(payload: bytes) -> bytes:
 
 def last_chunk(trailers: list[Field]) -> bytes:
     """The end of a chunked body, with those trailers that are allowed there (RFC 9110 section 6.5.1)."""
-    lines = [field.line + b"\r\n" for field in trailers if field.name not in _NOT_IN_TRAILERS]
+    lines = [field.line + b"\r\n" for field in trailers if same_as(field.name) not in _NOT_IN_TRAILERS]
     return b"0\r\n" + b"".join(lines) + b"\r\n" if lines else LAST_CHUNK

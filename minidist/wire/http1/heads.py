@@ -97,8 +97,8 @@ class _Parser:
         nominated = self._read_framing(fields)
         hidden = self._not_forwarded
         if nominated:
-            hidden = hidden.union(nominated)
-        fields.end_to_end = b"".join([field.line + b"\r\n" for field in items if field.name not in hidden])
+            hidden = hidden.union(map(same_as, nominated))
+        fields.end_to_end = b"".join([field.line + b"\r\n" for field in items if same_as(field.name) not in hidden])
         return fields
 
     def _read_line(self, line: bytes) -> Field:
@@ -267,6 +267,11 @@ class ResponseParser(_Parser):
             raise HttpError(502, "Transfer-Encoding in HTTP/1.0")
         persistent = not fields.close if minor else fields.keep_alive and not fields.close
         return ResponseHead(int(status_text), reason or b"", minor, fields, persistent), end + 4
+
+
+def same_as(name: bytes) -> bytes:
+    """The name that programs behind CGI's rules (WSGI, PHP …) read it as: to them `X_Real_IP` is `X-Real-IP`."""
+    return name.replace(b"_", b"-")
 
 
 def read_trailers(block: bytes, limits: Limits) -> list[Field]:

@@ -34,7 +34,12 @@ async def test_a_request_and_its_answer(world: World) -> None:
 @pytest.mark.parametrize(
     ("options", "received", "expected"),
     [
-        ({"forwarded": "none"}, "X-Forwarded-For: 1.1.1.1", {"x-forwarded-for": "1.1.1.1", "forwarded": None}),
+        ({"forwarded": "none"}, "X-Forwarded-For: 1.1.1.1", {"x-forwarded-for": None, "forwarded": None}),
+        (
+            {"forwarded": "none", "trust_forwarded": True},
+            "X-Forwarded-For: 1.1.1.1",
+            {"x-forwarded-for": "1.1.1.1", "forwarded": None},
+        ),
         (
             {"forwarded": "both"},
             "Forwarded: for=1.1.1.1",
