@@ -91,7 +91,9 @@ def _not_yet_written(key: Key | None, found: registers.Conflict, words: Words) -
     assert found.write is not None
     read, write = found.read.operation, found.write.operation
     headline = f"{_about(key)}{words.read(read)}, before the only write of that value began"
-    violation = _violation("read from the future", key, headline, [f"{words.ended_before(read, write)}."], [read, write])
+    violation = _violation(
+        "read from the future", key, headline, [f"{words.ended_before(read, write)}."], [read, write]
+    )
     _arrow(violation, read, write, "had ended before")
     _mark(violation, read)
     return violation
@@ -148,7 +150,9 @@ def of_counter(key: Key | None, found: counters.Conflict, words: Words) -> Viola
             f"{_about(key)}{words.read(read)}, although {words.who(earlier)} had already read "
             f"{found.bound} before the read began ({words.at(read.began_ns)}) and nothing was ever subtracted"
         )
-        violation = _violation("counter goes back", key, headline, [f"{words.ended_before(earlier, read)}."], [earlier, read])
+        violation = _violation(
+            "counter goes back", key, headline, [f"{words.ended_before(earlier, read)}."], [earlier, read]
+        )
         _arrow(violation, earlier, read, "had ended before")
         _mark(violation, read)
         return violation
@@ -186,7 +190,9 @@ def of_set(key: Key | None, found: sets.Conflict, operations: Sequence[Operation
     elif found.trouble is sets.Trouble.NEVER_ADDED:
         headline = f"{reader} read the element {show(element)} at {words.end(later)}, which was never added"
         reasons = [f"{words.of(each)} failed: it certainly had no effect." for each in additions]
-        violation = _violation("phantom element", key, headline, reasons or ["No operation added it."], [later, *additions])
+        violation = _violation(
+            "phantom element", key, headline, reasons or ["No operation added it."], [later, *additions]
+        )
     elif found.trouble is sets.Trouble.TWO_ORDERS:
         violation = _incomparable(key, found, additions, words)
     else:
@@ -195,9 +201,7 @@ def of_set(key: Key | None, found: sets.Conflict, operations: Sequence[Operation
     return violation
 
 
-def _incomparable(
-    key: Key | None, found: sets.Conflict, additions: Sequence[Operation], words: Words
-) -> Violation:
+def _incomparable(key: Key | None, found: sets.Conflict, additions: Sequence[Operation], words: Words) -> Violation:
     assert found.earlier is not None
     one, other = map(show, found.elements)
     headline = (
@@ -213,9 +217,7 @@ def _incomparable(
     return violation
 
 
-def _against_time(
-    key: Key | None, found: sets.Conflict, additions: Sequence[Operation], words: Words
-) -> Violation:
+def _against_time(key: Key | None, found: sets.Conflict, additions: Sequence[Operation], words: Words) -> Violation:
     assert found.earlier is not None
     earlier, later, about = found.earlier, found.later, show(found.elements[0])
     operations = [earlier, later, *additions]
@@ -231,7 +233,9 @@ def _against_time(
     else:
         by = "had been added" if earlier.f == "add" else f"{words.who(earlier)} had already seen"
         name = "lost element"
-        headline = f"{words.who(later)} did not see {about} at {words.end(later)}, although it {by} before the read began"
+        headline = (
+            f"{words.who(later)} did not see {about} at {words.end(later)}, although it {by} before the read began"
+        )
         if earlier.f == "read":
             headline = (
                 f"{words.who(later)} did not see {about} at {words.end(later)}, although {words.who(earlier)} had "
@@ -247,27 +251,34 @@ def _against_time(
 
 def of_search(key: Key | None, rest: Rest, values: Values | None, words: Words) -> Violation:
     """A rest of operations without a legal order: the order that gets furthest, and where it ends."""
+
+    def held(states: tuple[State, ...]) -> str:
+        named = [show(values.value(state) if values else state) for state in states if state != FORGOTTEN]
+        return joined(named + ["a value that nobody reads later"] * (FORGOTTEN in states), "or")
+
     evidence = [step.operation for step in rest.steps]
-    headline = f"{_about(key)}no order of {count(len(evidence), 'operation')} explains what was seen"
-    violation = _violation("not linearizable", key, headline, [], evidence)
+    violation = _violation("not linearizable", key, "", [], evidence)
     violation.is_smallest = rest.is_smallest
-    if rest.summed:
-        violation.before = f"{count(rest.summed, 'addition')} of {rest.initial} in all"
+    if rest.from_any:
+        violation.before = f"Whatever the key held after the {count(rest.summed, 'operation')} before these"
+    elif rest.summed:
+        before = f"Whatever the order of the {count(rest.summed, 'operation')} before these"
+        violation.before = f"{before}, the key then held {held(rest.initial)}"
     tried = _tried(rest)
     if tried is None:
-        violation.reasons.append("There are too many operations to show the order that gets furthest.")
+        violation.headline = f"{_about(key)}no order of {count(len(evidence), 'operation')} explains what was seen"
         return violation
-    state = "another value" if tried.state == FORGOTTEN else show(values.value(tried.state) if values else tried.state)
     if tried.order:
         order = "; ".join(words.of(step.operation) for step in tried.order)
         violation.reasons.append(f"The order that gets furthest: {order}.")
-    stuck = joined([f"{words.of(step.operation)} ({words.span(step.operation)})" for step in tried.impossible], "or")
-    violation.reasons.append(f"Then the key holds {state}, and what has to come next is impossible there: {stuck}.")
-    violation.headline = (
-        f"{_about(key)}no order of {count(len(evidence), 'operation')} explains "
-        f"{joined([words.of(step.operation) for step in tried.impossible], 'or')}"
+    wrong = [step.operation for step in tried.impossible]
+    named = joined([words.of(each) for each in wrong], "or")
+    violation.headline = f"{_about(key)}no order of {count(len(evidence), 'operation')} explains {named}"
+    spans = joined([f"{words.of(each)} ({words.span(each)})" for each in wrong], "or")
+    violation.reasons.append(
+        f"Then the key holds {held((tried.state,))}, and what has to come next is impossible there: {spans}."
     )
-    _mark(violation, *(step.operation for step in tried.impossible))
+    _mark(violation, *wrong)
     return violation
 
 
@@ -290,6 +301,4 @@ def table(violation: Violation, words: Words) -> list[str]:
         error = f" ({each.error})" if each.error else ""
         rows.append((f"line {lines}", words.span(each), words.who(each), describe(each), each.outcome.value + error))
     widths = [max(len(row[column]) for row in rows) for column in range(4)]
-    return [
-        "  ".join([*(text.ljust(width) for text, width in zip(row, widths, strict=False)), row[4]]) for row in rows
-    ]
+    return ["  ".join([*(text.ljust(width) for text, width in zip(row, widths, strict=False)), row[4]]) for row in rows]

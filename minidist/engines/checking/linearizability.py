@@ -2,8 +2,9 @@
 
 A history is linearizable exactly when that of each object is (Herlihy and Wing's locality), so every key is checked
 alone: that is P-compositionality (Horn and Kroening, "Faster Linearizability Checking via P-Compositionality", 2015).
-Registers with unique values and sets are decided directly (registers.py, sets.py), counters first by their bounds; the
-rest is searched. The budget is for the whole history; a key that is given up does not keep the others from being judged.
+Registers with unique values and sets are decided directly (registers.py, sets.py), counters first by their bounds
+(counters.py); the rest is searched (search.py) and its evidence made small (shrink.py). The budget is for the whole
+history; a key that is given up does not keep the others from a judgement.
 """
 
 from collections.abc import Iterator, Sequence
@@ -20,8 +21,8 @@ from minidist.engines.checking.models import (
     register_steps,
 )
 from minidist.engines.checking.operation import Operation
-from minidist.engines.checking.search import search
-from minidist.engines.checking.shrink import Rest, shrink, until
+from minidist.engines.checking.search import Stuck, search
+from minidist.engines.checking.shrink import Rest, smallest
 from minidist.engines.checking.values import Key, show
 from minidist.engines.checking.verdict import Budget, GaveUpError, Verdict, Violation, verdict_for
 from minidist.engines.checking.words import Words
@@ -80,6 +81,7 @@ class _Failure:
     conflict: registers.Conflict | counters.Conflict | sets.Conflict | None
     values: Values | None = None
     steps: list[Step] = field(default_factory=list)
+    stuck: Stuck | None = None
 
     def violation(self, budget: Budget, words: Words) -> Violation:
         """The evidence, explained. Takes what time is left to make it small."""
@@ -90,10 +92,18 @@ class _Failure:
             return explain.of_counter(self.key, found, words)
         if isinstance(found, registers.Conflict):
             return explain.of_register(self.key, found, self.operations, self._values(), words)
-        rest = shrink(self.steps, lambda steps, initial: _stuck(steps, budget, initial))
+        rest = self._rest(budget)
         if self.values is None:
             return explain.of_search(self.key, rest, None, words)
         return self._smaller_register(rest, self.values, words)
+
+    def _rest(self, budget: Budget) -> Rest:
+        assert self.stuck is not None
+        try:
+            stuck = search(self.steps, budget, trail=True) or self.stuck
+        except GaveUpError:
+            stuck = self.stuck
+        return smallest(self.steps, stuck, lambda steps, initial: search(steps, budget, initial) is not None)
 
     def _values(self) -> Values:
         assert self.values is not None
@@ -101,15 +111,11 @@ class _Failure:
 
     def _smaller_register(self, rest: Rest, values: Values, words: Words) -> Violation:
         """What is left of a searched register often has unique values, and then a simple proof."""
-        if registers.has_unique_values(rest.steps):
+        if not rest.summed and registers.has_unique_values(rest.steps):
             found = registers.conflict(rest.steps)
             if found is not None and rest.is_smallest:
                 return explain.of_register(self.key, found, self.operations, values, words)
         return explain.of_search(self.key, rest, values, words)
-
-
-def _stuck(steps: Sequence[Step], budget: Budget, initial: int) -> bool:
-    return search(steps, budget, initial) is not None
 
 
 def _register(key: Key | None, operations: list[Operation], budget: Budget) -> _Failure | None:
@@ -123,7 +129,7 @@ def _register(key: Key | None, operations: list[Operation], budget: Budget) -> _
     stuck = search(steps, budget)
     if stuck is None:
         return None
-    return _Failure(key, operations, None, values, until(steps, stuck.step.ended))
+    return _Failure(key, operations, None, values, steps, stuck)
 
 
 def _counter(key: Key | None, operations: list[Operation], budget: Budget) -> _Failure | None:
@@ -135,7 +141,7 @@ def _counter(key: Key | None, operations: list[Operation], budget: Budget) -> _F
     stuck = search(steps, budget)
     if stuck is None:
         return None
-    return _Failure(key, operations, None, None, until(steps, stuck.step.ended))
+    return _Failure(key, operations, None, None, steps, stuck)
 
 
 def _set(key: Key | None, operations: list[Operation], budget: Budget) -> _Failure | None:

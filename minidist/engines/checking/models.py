@@ -35,7 +35,7 @@ class Step(msgspec.Struct, frozen=True, eq=False):
     """An operation as a model sees it.
 
     `sees` is the state it needs (READ, CAS), `makes` the state it leaves (WRITE, CAS) or what it adds (ADD). `must`
-    says that it certainly happened, before `ended`; otherwise it is optional and `ended` is `NEVER`.
+    says that it certainly happened, before `ended`; otherwise it happened before `ended` (`NEVER`, mostly) or not at all.
     """
 
     operation: Operation
@@ -67,7 +67,7 @@ class UnsuitableError(Exception):
     """The history is not one of this model: which operation, and why."""
 
     def __init__(self, operation: Operation, problem: str) -> None:
-        line = operation.began if operation.ended is None else operation.ended
+        line = operation.ended if operation.f == "read" and operation.ended is not None else operation.began
         super().__init__(f"line {line}: {problem}")
         self.operation = operation
 

@@ -8,7 +8,7 @@ it is the oracle that search.py is tested against.
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from minidist.engines.checking.models import State, Step, apply
+from minidist.engines.checking.models import NEVER, State, Step, apply
 from minidist.engines.checking.verdict import Budget
 
 
@@ -22,9 +22,14 @@ class Attempt:
     impossible: list[Step]
 
 
-def attempt(steps: Sequence[Step], budget: Budget, initial: State = 0) -> Attempt:
-    """Look for an order of all steps that must happen (with any of the others). Raises GaveUpError."""
-    return _Attempts(steps, budget).find(initial)
+def attempt(steps: Sequence[Step], budget: Budget, initial: tuple[State, ...] = (0,)) -> Attempt:
+    """Look for an order, from one of the states, of all steps that must happen, with any others. Raises GaveUpError."""
+    attempts = _Attempts(steps, budget)
+    for state in initial:
+        tried = attempts.find(state)
+        if tried.linearizable:
+            return tried
+    return attempts.best
 
 
 class _Attempts:
@@ -32,7 +37,8 @@ class _Attempts:
         self._steps = sorted(steps, key=lambda step: step.began)
         self._budget = budget
         self._required = sum(1 << index for index, step in enumerate(self._steps) if step.must)
-        self._best: Attempt | None = None
+        self.best = Attempt(False, [], 0, [])
+        self._score = -1
 
     def find(self, initial: State) -> Attempt:
         start = (0, initial)
@@ -61,23 +67,24 @@ class _Attempts:
                 stack.pop()
                 if path:
                     path.pop()
-        assert self._best is not None
-        return self._best
+        return self.best
 
     def _next(self, done: int) -> list[int]:
-        """Steps that may take effect now: those that began before any that is not done ended."""
-        left = [index for index in range(len(self._steps)) if not done >> index & 1]
-        horizon = min((self._steps[index].ended for index in left), default=0)
-        return [index for index in left if self._steps[index].began < horizon]
+        """Steps that may take effect now: begun before any that must still come ended, ended after all begun so far."""
+        steps = self._steps
+        left = [index for index in range(len(steps)) if not done >> index & 1]
+        horizon = min((steps[index].ended for index in left if steps[index].must), default=NEVER)
+        now = max((steps[index].began for index in range(len(steps)) if done >> index & 1), default=0)
+        return [index for index in left if steps[index].began < horizon and steps[index].ended > now]
 
     def _keep(self, done: int, state: State, path: list[int]) -> None:
         """Remember the order that did the most of what must be done."""
         order = [self._steps[index] for index in path]
         score = sum(step.must for step in order)
-        if self._best is None or score > sum(step.must for step in self._best.order):
+        if score > self._score:
             impossible = [
                 self._steps[index]
                 for index in self._next(done)
                 if self._steps[index].must and apply(state, self._steps[index]) is None
             ]
-            self._best = Attempt(False, order, state, impossible)
+            self.best, self._score = Attempt(False, order, state, impossible), score

@@ -17,6 +17,7 @@ from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import Enum
+from itertools import pairwise
 
 from minidist.engines.checking.models import Kind, State, Step
 
@@ -102,7 +103,7 @@ def conflict(steps: Sequence[Step]) -> Conflict | None:
 def _crossing(clusters: list[_Cluster]) -> Iterator[tuple[_Cluster, _Cluster]]:
     """Pairs (forward cluster, other) that come before each other; of overlapping forward zones, neighbours."""
     forward = sorted((each for each in clusters if each.is_forward), key=lambda each: each.first_end)
-    for one, two in zip(forward, forward[1:], strict=False):
+    for one, two in pairwise(forward):
         if two.first_end < one.last_begin:
             yield one, two
     starts = [each.first_end for each in forward]

@@ -36,6 +36,7 @@ from dataclasses import dataclass
 from minidist.engines.checking.models import FORGOTTEN, NEVER, Kind, State, Step, apply
 from minidist.engines.checking.verdict import Budget
 
+
 @dataclass(frozen=True, slots=True)
 class Effort:
     """How thorough an attempt is.
@@ -59,33 +60,51 @@ _Frontier = dict[_Configuration, None]
 
 
 @dataclass(frozen=True, slots=True)
+class Moment:
+    """How things could stand after an operation had ended at `line`: the possible states, and which operations had
+
+    then taken effect in every configuration, and in some (by their beginnings, as far as they were still under way).
+    """
+
+    line: int
+    states: tuple[State, ...]
+    surely: frozenset[int]
+    maybe: frozenset[int]
+
+
+@dataclass(frozen=True, slots=True)
 class Stuck:
-    """The operation that cannot have ended as it did, and the states that were possible just before its end."""
+    """The operation that cannot have ended as it did; with `trail`, what could be after each operation before."""
 
     step: Step
-    states: tuple[State, ...]
+    trail: list[Moment]
 
 
-def search(steps: Sequence[Step], budget: Budget, initial: State = 0) -> Stuck | None:
-    """None when the steps are linearizable. Raises GaveUpError when the budget is spent."""
+def search(
+    steps: Sequence[Step], budget: Budget, initial: tuple[State, ...] = (0,), *, trail: bool = False
+) -> Stuck | None:
+    """None when the steps are linearizable from one of the states. Raises GaveUpError when the budget is spent."""
     for effort in EFFORTS:
         attempt = _Search(steps, budget, initial, effort)
-        stuck = attempt.run()
+        stuck = attempt.run(trail)
         if stuck is None or not attempt.dropped_some:
             return stuck
     raise AssertionError("the last attempt drops nothing")
 
 
 class _Search:
-    def __init__(self, steps: Sequence[Step], budget: Budget, initial: State, effort: Effort | None) -> None:
+    def __init__(
+        self, steps: Sequence[Step], budget: Budget, initial: tuple[State, ...], effort: Effort | None
+    ) -> None:
         self._budget = budget
         self._effort = effort
         self.dropped_some = False
         self._events = sorted(
-            [(step.began, True, step) for step in steps] + [(step.ended, False, step) for step in steps if step.must],
+            [(step.began, True, step) for step in steps]
+            + [(step.ended, False, step) for step in steps if step.ended < NEVER],
             key=lambda event: event[0],
         )
-        self._frontier: _Frontier = {(initial, 0, 0): None}
+        self._frontier: _Frontier = {(state, 0, 0): None for state in initial}
         self._slots: dict[int, int] = {}  # by the beginning of a step: its bit
         self._free: list[int] = []
         self._bits_made = 0
@@ -95,24 +114,38 @@ class _Search:
         self._blind = 0  # writes that must happen
         self._optional = 0
         #: Steps under way that change the state, equal ones together, by deadline: [(bit, step)].
-        self._equals: dict[tuple[Kind, State, State], list[tuple[int, Step]]] = {}
+        self._equals: dict[tuple[Kind, State, State, bool], list[tuple[int, Step]]] = {}
         # What lies ahead:
         self._seen_until = _seen_until(steps)
         self._has_writes = any(step.kind is Kind.WRITE for step in steps)
         self._ceilings = _ceilings(steps) if _only_grows(steps) else None
         self._ceiling = min((step.sees for step in steps if step.kind is Kind.READ), default=NEVER)
 
-    def run(self) -> Stuck | None:
+    def run(self, with_trail: bool) -> Stuck | None:
+        trail: list[Moment] = []
         for _, begins, step in self._events:
             if begins:
                 self._begin(step)
                 continue
-            before = self._frontier
-            self._frontier = self._end(step)
+            self._frontier = self._end(step) if step.must else self._expire(step)
             if not self._frontier:
-                return Stuck(step, tuple(sorted({state for state, _, _ in before})))
+                return Stuck(step, trail)
             self._budget.room(len(self._frontier))
+            if with_trail:
+                trail.append(self._moment(step.ended))
         return None
+
+    def _moment(self, line: int) -> Moment:
+        surely, maybe = -1, 0
+        for _, done, hidden in self._frontier:
+            surely &= done
+            maybe |= done | hidden
+        return Moment(
+            line,
+            tuple(dict.fromkeys(state for state, _, _ in self._frontier)),
+            frozenset(began for began, bit in self._slots.items() if bit & surely),
+            frozenset(began for began, bit in self._slots.items() if bit & maybe),
+        )
 
     # --- What is under way --------------------------------------------------------------------------------------------
 
@@ -135,7 +168,7 @@ class _Search:
             self._blind |= bit
         if step.kind is Kind.CAS:
             self._swappers[step.sees] = self._swappers.get(step.sees, 0) | bit
-        equals = self._equals.setdefault((step.kind, step.sees, step.makes), [])
+        equals = self._equals.setdefault(_sameness(step), [])
         equals.append((bit, step))
         equals.sort(key=lambda entry: entry[1].ended)
 
@@ -143,13 +176,14 @@ class _Search:
         if step.kind is Kind.READ:
             self._readers[step.sees] &= ~bit
         else:
-            same = (step.kind, step.sees, step.makes)
+            same = _sameness(step)
             self._equals[same] = [entry for entry in self._equals[same] if entry[0] != bit]
             if not self._equals[same]:
                 del self._equals[same]
             if step.kind is Kind.CAS:
                 self._swappers[step.sees] &= ~bit
             self._blind &= ~bit
+            self._optional &= ~bit
         del self._slots[step.began]
         self._free.append(bit)
 
@@ -171,6 +205,13 @@ class _Search:
         self._leave(step, bit)
         found.update(done_already)
         return self._narrowed(self._without_dominated(self._forgotten(found, step.ended)))
+
+    def _expire(self, step: Step) -> _Frontier:
+        """An optional operation that takes effect by now or never: both are possible."""
+        bit = self._slots[step.began]
+        self._leave(step, bit)
+        frontier = {(state, done & ~bit, hidden): None for state, done, hidden in self._frontier}
+        return self._without_dominated(frontier)
 
     def _driven(self, behind: list[_Configuration], target: int) -> _Frontier:
         """A narrow search uses hardly more optional operations than it needs for something to be found."""
@@ -279,6 +320,11 @@ class _Search:
             for used, hidden in _undominated(rest):
                 kept[(state, done | used, hidden)] = None
         return kept
+
+
+def _sameness(step: Step) -> tuple[Kind, State, State, bool]:
+    """What operations that do the same have in common; an optional one with an end cannot stand in for another."""
+    return step.kind, step.sees, step.makes, not step.must and step.ended < NEVER
 
 
 def _first(equals: list[tuple[int, Step]], done: int) -> tuple[int, Step]:

@@ -14,6 +14,7 @@ as well not have.
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from enum import Enum
+from itertools import pairwise
 from typing import Any
 
 from minidist.engines.checking.models import NEVER, UnsuitableError
@@ -98,7 +99,7 @@ def _never_added(reads: Sequence[_Read], adds: dict[Hashable, list[Operation]]) 
 
 def _two_orders(reads: Sequence[_Read], budget: Budget) -> Conflict | None:
     """Neighbours of a chain contain each other; so do all then."""
-    for smaller, larger in zip(reads, reads[1:], strict=False):
+    for smaller, larger in pairwise(reads):
         budget.spend(1 + len(smaller.elements) // 100)
         if not smaller.elements <= larger.elements:
             first = _missing(smaller.operation, larger.elements)
@@ -138,9 +139,7 @@ class _Place:
     ended: int
 
 
-def _places(
-    reads: Sequence[_Read], adds: dict[Hashable, list[Operation]]
-) -> tuple[list[_Place], frozenset[int]]:
+def _places(reads: Sequence[_Read], adds: dict[Hashable, list[Operation]]) -> tuple[list[_Place], frozenset[int]]:
     """Everything with its place, and (by beginning) the additions whose place is only a lower bound."""
     places: list[_Place] = []
     loose: list[int] = []

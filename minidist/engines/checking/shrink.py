@@ -6,6 +6,10 @@ without a legal order proves that the whole has none. For a register that is so 
 seen a value from one that is taken out; for a counter, when an addition is certainly before or certainly after all
 remaining reads (those before are summed up in the initial value). Reads may always go.
 
+Where few values are written over and over, hardly anything may be taken out that way. There the beginning is left out
+instead: the search knows which states were possible at each moment, so a rest without a legal order from any of them
+proves the same. What was under way and may have happened by then is optional from there on.
+
 The search for a small rest is delta debugging (Zeller and Hildebrandt, "Simplifying and Isolating Failure-Inducing
 Input", IEEE TSE 2002): halves, quarters, … single operations, until no single one can go. When the budget is spent the
 smallest rest so far is returned: it is evidence too.
@@ -13,28 +17,85 @@ smallest rest so far is returned: it is evidence too.
 
 from bisect import bisect_right
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import msgspec
 
-from minidist.engines.checking.models import NEVER, Kind, State, Step
+from minidist.engines.checking.models import FORGOTTEN, NEVER, Kind, State, Step
+from minidist.engines.checking.search import Moment, Stuck
 from minidist.engines.checking.verdict import GaveUpError
 
 
 @dataclass(frozen=True, slots=True)
 class Rest:
-    """What is left, the state it begins with, how many operations that state sums up, and whether it is 1-minimal."""
+    """What is left, the states it may begin with, how many operations these sum up, and whether it is 1-minimal.
+
+    `from_any`: the states are all there are, so nothing needs to be known of those operations.
+    """
 
     steps: list[Step]
-    initial: State = 0
+    initial: tuple[State, ...] = (0,)
     summed: int = 0
     is_smallest: bool = True
+    from_any: bool = False
 
 
-Violates = Callable[[Sequence[Step], State], bool]
+#: Operations that a person takes in; more, and the beginning is left out.
+READABLE = 12
+#: Operations up to which all are tried first.
+MAX_WHOLE = 200
+
+Violates = Callable[[Sequence[Step], tuple[State, ...]], bool]
 
 
-def until(steps: Sequence[Step], moment: int) -> list[Step]:
+def smallest(steps: Sequence[Step], stuck: Stuck, violates: Violates) -> Rest:
+    """The most readable part of steps on which the search was stuck.
+
+    Tried in turn: the last steps, whatever the object held before them; all steps; the last steps, from the states that
+    the search knows to be possible.
+    """
+    known = _until(steps, stuck.step.ended)
+    best = Rest(known, is_smallest=False)
+    try:
+        for begin in (_from_any_state, _from_the_beginning, _from_known_states):
+            found = begin(known, stuck, violates)
+            if found is not None:
+                found = shrink(found, violates)
+                if len(found.steps) < len(best.steps):
+                    best = found
+                if len(best.steps) <= READABLE:
+                    break
+    except GaveUpError:
+        pass
+    return best
+
+
+def _from_any_state(steps: Sequence[Step], stuck: Stuck, violates: Violates) -> Rest | None:
+    if any(step.kind is Kind.ADD for step in steps):
+        return None
+    states = tuple(dict.fromkeys([0, FORGOTTEN, *(step.sees for step in steps)]))
+    begins = frozenset(step.began for step in steps)
+    trail = [Moment(moment.line, states, frozenset(), begins) for moment in stuck.trail]
+    rest = _latest(steps, trail, violates)
+    return None if rest is None else replace(rest, from_any=True)
+
+
+def _from_the_beginning(steps: Sequence[Step], _stuck: Stuck, _violates: Violates) -> Rest | None:
+    return Rest(list(steps), is_smallest=False) if len(steps) <= MAX_WHOLE else None
+
+
+def _from_known_states(steps: Sequence[Step], stuck: Stuck, violates: Violates) -> Rest | None:
+    """From where what the wrong operation needs was last possible, so that the evidence has what changed that."""
+    for moment in reversed(stuck.trail):
+        if stuck.step.sees in moment.states:
+            rest = _after(steps, moment)
+            if violates(rest, moment.states):
+                return Rest(rest, moment.states, len(steps) - len(rest), is_smallest=False)
+            break
+    return _latest(steps, stuck.trail, violates)
+
+
+def _until(steps: Sequence[Step], moment: int) -> list[Step]:
     """What was known at a moment: later operations gone, those under way optional."""
     known = [step for step in steps if step.began <= moment]
     return [
@@ -44,10 +105,33 @@ def until(steps: Sequence[Step], moment: int) -> list[Step]:
     ]
 
 
-def shrink(steps: Sequence[Step], violates: Violates) -> Rest:
-    """A small part of violating steps that violates. `violates` may raise GaveUpError, which ends the shrinking."""
-    take_out = _without_from_counter if any(step.kind is Kind.ADD for step in steps) else _without_from_register
-    best = Rest(list(steps), is_smallest=False)
+def _latest(steps: Sequence[Step], trail: Sequence[Moment], violates: Violates) -> Rest | None:
+    """A violating rest of the last steps only; of 8, 16, 32 …; None when it takes nearly all."""
+    begins = sorted(step.began for step in steps)
+    size = 8
+    while size < len(steps):
+        earlier = [moment for moment in trail if moment.line < begins[-size]]
+        if not earlier:
+            break
+        rest = _after(steps, earlier[-1])
+        if violates(rest, earlier[-1].states):
+            return Rest(rest, earlier[-1].states, len(steps) - len(rest), is_smallest=False)
+        size *= 2
+    return None
+
+
+def _after(steps: Sequence[Step], moment: Moment) -> list[Step]:
+    """What was not surely done at a moment; what may have been done is optional."""
+    left = [step for step in steps if step.ended > moment.line and step.began not in moment.surely]
+    left = [msgspec.structs.replace(step, must=False) if step.began in moment.maybe else step for step in left]
+    return [step for step in left if step.must or step.kind is not Kind.READ]
+
+
+def shrink(rest: Rest, violates: Violates) -> Rest:
+    """A small part of a violating rest that violates. `violates` may raise GaveUpError, which ends the shrinking."""
+    counts = any(step.kind is Kind.ADD for step in rest.steps)
+    take_out = _without_from_counter if counts else _without_from_register
+    best = rest
     pieces = 2
     try:
         while len(best.steps) > 1:
@@ -67,7 +151,7 @@ def shrink(steps: Sequence[Step], violates: Violates) -> Rest:
                 pieces *= 2
     except GaveUpError:
         return best
-    return Rest(best.steps, best.initial, best.summed)
+    return replace(best, is_smallest=True)
 
 
 def _without_from_register(rest: Rest, going: range) -> Rest | None:
@@ -85,6 +169,7 @@ def _without_from_register(rest: Rest, going: range) -> Rest | None:
             for step in leaving
             if step.kind is not Kind.READ
             and any(blockers.can_be_seen(step, looker) for looker in lookers.get(step.makes, ()))
+            and not _has_stand_ins(step, kept, len(lookers[step.makes]))
         ]
         if not needed:
             break
@@ -92,7 +177,19 @@ def _without_from_register(rest: Rest, going: range) -> Rest | None:
         back = {step.began for step in needed}
         leaving = [step for step in leaving if step.began not in back]
         kept = sorted([*kept, *needed], key=lambda step: step.began)
-    return Rest(kept, rest.initial, rest.summed, is_smallest=False) if leaving else None
+    return replace(rest, steps=kept, is_smallest=False) if leaving else None
+
+
+def _has_stand_ins(step: Step, kept: Sequence[Step], lookers: int) -> bool:
+    """Whether an optional write can go because enough equal ones, which could do what it does, began before it."""
+    if not _is_optional_write(step):
+        return False
+    equals = [each for each in kept if each.makes == step.makes and each.began < step.began]
+    return sum(_is_optional_write(each) for each in equals) >= lookers
+
+
+def _is_optional_write(step: Step) -> bool:
+    return step.kind is Kind.WRITE and not step.must and step.ended == NEVER
 
 
 class _Blockers:
@@ -124,9 +221,7 @@ def _without_from_counter(rest: Rest, going: range) -> Rest | None:
     first, last = min(step.began for step in reads), max(step.ended for step in reads)
     before = [step for step in rest.steps if step.kind is Kind.ADD and step.must and step.ended < first]
     known = {step.began for step in before}
-    adds = [
-        step for step in rest.steps if step.kind is Kind.ADD and step.began not in known and step.began < last
-    ]
+    adds = [step for step in rest.steps if step.kind is Kind.ADD and step.began not in known and step.began < last]
     kept = sorted([*reads, *adds], key=lambda step: step.began)
-    initial = rest.initial + sum(step.makes for step in before)
-    return Rest(kept, initial, rest.summed + len(before), is_smallest=False)
+    more = sum(step.makes for step in before)
+    return Rest(kept, tuple(state + more for state in rest.initial), rest.summed + len(before), is_smallest=False)

@@ -69,7 +69,8 @@ class Violation:
 
     `name` is the field's word for it, `breaks` the weakest promise that excludes it. `headline` is one sentence,
     `reasons` are the steps of the argument. `marked` are the indices of the evidence that the argument ends in.
-    `before` says what is known of the time before the evidence, where something was left out there.
+    `before` says what is known of the time before the evidence, where something was left out there. `names` are what
+    the sentences call the operations, where they do (`T1`).
     """
 
     name: str
@@ -81,6 +82,7 @@ class Violation:
     arrows: list[Arrow] = field(default_factory=list)
     marked: list[int] = field(default_factory=list)
     before: str = ""
+    names: list[str] = field(default_factory=list)
     is_smallest: bool = True
 
     def to_json(self) -> dict[str, Any]:
@@ -95,13 +97,14 @@ class Violation:
             "smallest": self.is_smallest,
             "evidence": [
                 {
+                    "name": name,
                     "lines": [each.began] if each.ended is None else [each.began, each.ended],
                     "process": each.process,
                     "node": each.node,
                     "outcome": each.outcome.value,
                     "what": describe(each),
                 }
-                for each in self.evidence
+                for each, name in zip(self.evidence, self.names or [""] * len(self.evidence), strict=True)
             ],
         }
 
