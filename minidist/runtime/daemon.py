@@ -6,8 +6,10 @@ option, exit 1 for what the machine refused (port taken, unreadable data, no suc
 """
 
 import asyncio
+import contextlib
 import json
 import os
+import resource
 import signal
 import sys
 from collections.abc import Mapping, Sequence
@@ -31,6 +33,7 @@ def main(node_type: type[Node], argv: Sequence[str], environ: Mapping[str, str] 
     """Run a daemon to its end; the result is the exit code."""
     component = node_type.config_type.component
     hold_standard_descriptors()
+    allow_descriptors()
     try:
         config = load(node_type.config_type, argv, environ)
     except ConfigError as error:
@@ -74,6 +77,12 @@ def hold_standard_descriptors() -> None:
     while (descriptor := os.open(os.devnull, os.O_RDWR)) <= STDERR:
         pass
     os.close(descriptor)
+
+
+def allow_descriptors() -> None:
+    """As many as the system lets us have: the usual soft limit of 1024 is for programs that use select(2)."""
+    with contextlib.suppress(OSError, ValueError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (resource.getrlimit(resource.RLIMIT_NOFILE)[1],) * 2)
 
 
 def handle_signals(stopping: asyncio.Event) -> None:

@@ -132,6 +132,9 @@ class Node:
     def reported(self, worker: int, report: Message) -> None:
         """The control half hears from the data half of a worker (0 when there is only one)."""
 
+    def worker_lost(self, worker: int) -> None:
+        """A worker has died; the control half forgets what it had under way."""
+
     def standing_decisions(self) -> list[Message]:
         """What the control half tells a data half that has just started (a restarted worker)."""
         return []
@@ -299,7 +302,7 @@ class Node:
             endpoint.counters = type(endpoint.counters)()
         await self.reset_data()
         if self.workers is not None:
-            self.workers.tell("reset", None)
+            self.workers.reset()
             await self.workers.settled()
         self.events.emit("reset")
 
@@ -338,8 +341,7 @@ class Node:
         status = self.status()
         if self.workers is not None:
             statuses = await self.workers.statuses()
-            figures = [each["figures"] for each in statuses.values()]
-            status["figures"] = merge_figures([status["figures"], *figures])
+            status["figures"] = merge_figures([status["figures"], self.workers.whole_figures()])
             status["workers"] = [
                 {"worker": index, "pid": each["pid"], "figures": each["figures"]} for index, each in statuses.items()
             ]

@@ -22,6 +22,7 @@ A worker ends at end-of-file of its channel: it never outlives its parent.
 
 import asyncio
 import dataclasses
+import itertools
 import os
 import socket
 import sys
@@ -33,7 +34,7 @@ from minidist.runtime.config import Address, Config, options_of
 from minidist.runtime.endpoint import BACKLOG, ListenError
 from minidist.runtime.faults import FaultError
 from minidist.runtime.faults.spec import Fault, Kind
-from minidist.runtime.metrics import Family, gauge, merge_family, unpack_family
+from minidist.runtime.metrics import Family, gauge, merge_family, merge_figures, unpack_family
 from minidist.structures.lease import LeasePool
 
 if TYPE_CHECKING:
@@ -66,6 +67,11 @@ class Workers:
         # How often a fault has fired: by worker, and by which life of it.
         self._fired: dict[str, dict[tuple[int, int], int]] = {}
         self._lives = dict.fromkeys(range(1, count + 1), 0)
+        # What each worker has last said of itself, and the counters of those that died: totals must not go back.
+        self._families: dict[int, list[Family]] = {}
+        self._figures: dict[int, Message] = {}
+        self._past_families: dict[str, Family] = {}
+        self._past_figures: Message = {}
         self._socket: socket.socket | None = None
         self._tasks: list[asyncio.Task[None]] = []
         node.faults.delegates = True
@@ -146,6 +152,7 @@ class Workers:
 
     def _lost(self, index: int, channel: Channel) -> None:
         self.pool.drop(index)
+        self._bury(index)
         self._started.pop(index, None)
         if self.channels.get(index) is channel:
             del self.channels[index]
@@ -251,7 +258,8 @@ class Workers:
             if isinstance(answer, BaseException) and not isinstance(answer, ChannelLost):
                 raise answer
         pairs = zip(indices, answers, strict=True)
-        return {index: answer for index, answer in pairs if not isinstance(answer, BaseException)}
+        running = self._started  # one that has answered may have died while others had not answered yet
+        return {index: answer for index, answer in pairs if not isinstance(answer, BaseException) and index in running}
 
     def configured(self) -> None:
         """The parent's configuration has changed: the workers take it too."""
@@ -345,16 +353,38 @@ class Workers:
 
     # --- figures ----------------------------------------------------------------------------------------------------
 
+    def _bury(self, index: int) -> None:
+        """A worker is dead. Its counters, as it last told them, go on counting; what it has not told is lost."""
+        for family in self._families.pop(index, []):
+            if family.kind != "gauge":
+                merge_family(self._past_families, family)
+        totals = {name: value for name, value in self._figures.pop(index, {}).items() if name.endswith("_total")}
+        self._past_figures = merge_figures([self._past_figures, totals])
+        self.node.worker_lost(index)
+
+    def reset(self) -> None:
+        """Tell all workers to be as new, the dead ones included."""
+        for table in (self._families, self._figures, self._past_families, self._past_figures):
+            table.clear()
+        self.tell("reset", None)
+
     async def statuses(self) -> "dict[int, Message]":
         """Of the workers that run, by number."""
-        return await self._ask("status", None)
+        statuses = await self._ask("status", None)
+        self._figures.update({index: status["figures"] for index, status in statuses.items()})
+        return statuses
+
+    def whole_figures(self) -> "Message":
+        """The running figures of all workers, the totals of those that died included; as of the last `statuses()`."""
+        return merge_figures([self._past_figures, *self._figures.values()])
 
     async def families(self) -> list[Family]:
         """The metrics of all workers, summed, and the workers' own."""
+        answers = await self._ask("figures", None)
+        self._families.update({index: list(map(unpack_family, answer)) for index, answer in answers.items()})
         merged: dict[str, Family] = {}
-        for answer in (await self._ask("figures", None)).values():
-            for family in map(unpack_family, answer):
-                merge_family(merged, family)
+        for family in (*self._past_families.values(), *itertools.chain(*self._families.values())):
+            merge_family(merged, family)
         return [
             *merged.values(),
             gauge("workers", "Worker processes that run.", len(self._started)),

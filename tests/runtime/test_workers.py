@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -89,6 +90,27 @@ async def test_a_killed_worker_comes_back_with_everything_as_it_is(start_node, c
         assert abs(int(await client.ask("clock")) - node.clock.now_ms()) < 5_000
     assert node.clock.offset_ms == 7_200_000
     assert "minidist_worker_restarts_total 1\n" in await call(admin, "GET", "/metrics")
+
+
+async def test_totals_outlive_workers(start_node, connect, eventually):
+    node = await start_node(workers=2)
+    admin = node.admin.address
+
+    async def lines():
+        metrics = await call(admin, "GET", "/metrics")
+        return int(re.search(r"^minidist_lines_total (\d+)$", metrics, re.M)[1])
+
+    for client in await one_client_each(node, connect):
+        await client.ask("one")
+    before = await lines()
+    status = await call(admin, "GET", "/status")
+    for rounds in (1, 2):
+        os.kill(pids(node)[0], signal.SIGKILL)
+        await eventually(lambda rounds=rounds: len(events_of(node, "worker-started")) == rounds)
+        assert await lines() == before
+        assert (await call(admin, "GET", "/status"))["figures"] == status["figures"]
+    await call(admin, "POST", "/reset")
+    assert await lines() == 0
 
 
 async def test_faults_clock_and_reset_have_reached_all_when_the_call_returns(start_node, connect):

@@ -13,6 +13,7 @@ from random import Random
 from typing import Any
 
 from minidist.components.balancer.config import BalancerConfig, parse_upstream
+from minidist.components.balancer.upstream import host_of
 from minidist.engines.balancing import Change, Health, HealthSettings
 from minidist.runtime.admin import AdminError, Request
 from minidist.runtime.config import Address, ConfigError
@@ -27,7 +28,8 @@ Message = dict[str, Any]
 JITTER = 0.1  # share of the interval, so that checks of many balancers do not fall together
 MAX_CHECK_BODY_BYTES = 1024 * 1024
 MAX_UPSTREAMS = 1000  # each has a task that checks it; far more than one process can use
-SUMMED = ("active", "requests", "failures", "connections", "idle")
+COUNTED = ("requests", "failures")
+SUMMED = ("active", *COUNTED, "connections", "idle")
 
 
 class ControlHalf:
@@ -59,6 +61,7 @@ class ControlHalf:
             )
         )
         self.figures: dict[int, dict[str, Message]] = {}  # worker → upstream → figures
+        self._past: dict[str, Message] = {}  # upstream → what workers that died had counted
         self._checks: dict[str, asyncio.Task[None]] = {}
         self._tick: asyncio.TimerHandle | None = None
 
@@ -76,6 +79,7 @@ class ControlHalf:
 
     def reset(self) -> None:
         """Back to the upstreams that the options name."""
+        self._past.clear()
         wanted = dict(self.config.upstreams())
         for name in self.health.names():
             if name not in wanted:
@@ -92,6 +96,13 @@ class ControlHalf:
         else:
             self._settle(self.health.outcome(report["upstream"], report["ok"], report["why"], self._now_ms()))
 
+    def worker_lost(self, worker: int) -> None:
+        """What it had under way is over; what it had counted stays."""
+        for name, figures in self.figures.pop(worker, {}).items():
+            past = self._past.setdefault(name, dict.fromkeys(COUNTED, 0))
+            for key in COUNTED:
+                past[key] += figures[key]
+
     def add(self, name: str, weight: int = 1) -> None:
         self._settle(self.health.add(name, weight))
         if name not in self._checks and self.config.check != "off":
@@ -102,6 +113,7 @@ class ControlHalf:
 
     def remove(self, name: str) -> None:
         self._settle(self.health.remove(name))
+        self._past.pop(name, None)
         task = self._checks.pop(name, None)
         if task is not None:
             task.cancel()
@@ -156,7 +168,7 @@ class ControlHalf:
                 connection = await self.dialler.dial(address, http_connection, timeout_s=timeout_s)
                 connection.close()
                 return True, "check: connected"
-            request = http1.request("GET", self.config.check, str(address), CHECK_HEADERS)
+            request = http1.request("GET", self.config.check, host_of(address), CHECK_HEADERS)
             answer = await exchange(
                 self.dialler, address, "GET", request, timeout_s=timeout_s, max_body_bytes=MAX_CHECK_BODY_BYTES
             )
@@ -189,6 +201,8 @@ class ControlHalf:
         total: Message = {key: sum(figures[key] for figures in each) for key in SUMMED}
         requests = sum(figures["requests"] for figures in each) or 1
         total["ewma_ms"] = round(sum(figures["ewma_ms"] * figures["requests"] for figures in each) / requests, 3)
+        for key, count in self._past.get(name, {}).items():
+            total[key] += count
         return total
 
     def change(self, request: Request) -> Message:

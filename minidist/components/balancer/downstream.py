@@ -199,7 +199,7 @@ class ClientConnection(ClientStream):
         if not data.static_about_client or head.host != self.about_host:
             self.about_lines = data.about_client(self, head)
             self.about_host = head.host
-        host = head.host or origin.name.encode()
+        host = head.host or origin.host
         return data.forwarding.request(head, host, self.about_lines, data.forwarding.upgrade_of(head))
 
     def _send_body(self, data: bytes, before: bytes = b"") -> None:

@@ -68,6 +68,9 @@ class Balancer(Node):
     def reported(self, worker: int, report: Message) -> None:
         self.control.reported(worker, report)
 
+    def worker_lost(self, worker: int) -> None:
+        self.control.worker_lost(worker)
+
     def standing_decisions(self) -> list[Message]:
         """What a worker that starts now has to know."""
         return [self.control.standing_decision()]

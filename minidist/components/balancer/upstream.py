@@ -50,14 +50,20 @@ def allow_reading(connection: Connection) -> None:
         connection.transport.resume_reading()
 
 
+def host_of(address: Address) -> str:
+    """What Host says where nobody has named one."""
+    return "localhost" if address.path else str(address)
+
+
 class Origin(Upstream):
     """An upstream with its connections. The newest idle connection is used first, so that the others can go."""
 
-    __slots__ = ("address", "gone", "idle", "open")
+    __slots__ = ("address", "gone", "host", "idle", "open")
 
     def __init__(self, name: str) -> None:
         super().__init__(name)
         self.address = Address.parse(name)
+        self.host = host_of(self.address).encode()
         self.idle: list[UpstreamConnection] = []
         self.open = 0  #: connections, idle ones and those being made included
         self.gone = False  #: removed: connections are not kept any more

@@ -2,8 +2,13 @@
 
 import asyncio
 import contextlib
+import re
+import resource
 import socket
 import struct
+import sys
+from asyncio.subprocess import DEVNULL, PIPE
+from pathlib import Path
 
 import pytest
 
@@ -11,10 +16,11 @@ from minidist.components.balancer import client_stream, control
 from minidist.components.balancer.server import Balancer
 from minidist.runtime.admin_client import AdminRefused
 from tests.components.balancer.conftest import OK, Turn, Upstream, World, answering, get, until
-from tests.components.balancer.test_operation import admin
+from tests.components.balancer.test_operation import admin, apart
 
 MEGABYTE = 2**20
 LONG = 64 * MEGABYTE
+RUN_BALANCER = "import minidist.cli; minidist.cli.main(['balancer', '--listen', '127.0.0.1:0'])"
 
 
 def failures(node: Balancer, upstream: Upstream) -> int:
@@ -112,6 +118,17 @@ async def test_a_full_upstream_is_passed_over(world: World) -> None:
     assert (await waiting.answer()).status == 200
 
 
+async def test_a_daemon_may_open_as_many_descriptors_as_the_system_allows() -> None:
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    program = ("-c", f"import resource; resource.setrlimit(resource.RLIMIT_NOFILE, (64, {hard})); {RUN_BALANCER}")
+    process = await asyncio.create_subprocess_exec(sys.executable, *program, stdout=PIPE, stderr=DEVNULL)
+    assert process.stdout is not None
+    assert b"ready" in await process.stdout.readline()
+    assert resource.prlimit(process.pid, resource.RLIMIT_NOFILE) == (hard, hard)
+    process.terminate()
+    assert await process.wait() == 0
+
+
 # --- What clients say about themselves ------------------------------------------------------------------------------
 
 
@@ -148,6 +165,7 @@ async def test_what_is_on_its_way_when_the_node_drains_is_answered(
     node = await world.balancer(upstream, drain_timeout="30s")
     kept = await world.client(node)
     await kept.ask(get())
+    assert node.data.listener is not None
     [connection] = node.data.listener.connections
     draining = asyncio.create_task(node.drain())
     with socket.create_connection((node.address.host, node.address.port)) as new:
@@ -190,6 +208,37 @@ async def test_too_many_upstreams(world: World, monkeypatch: pytest.MonkeyPatch)
         await admin(node, "POST", "/upstreams", {"add": [f"127.0.0.1:{port}" for port in (1, 2, 3)]})
     assert list(node.data.upstreams.members) == ["127.0.0.1:9"]
     await admin(node, "POST", "/upstreams", {"add": [f"127.0.0.1:{port}" for port in (9, 1, 2)]})
+
+
+async def test_what_a_lost_worker_had_counted_stays(world: World) -> None:
+    upstream = await world.upstream()
+    node, workers = await apart(world, upstream)
+    for worker in workers:
+        await (await world.client(worker)).ask(get())
+    node.control.listed()
+    await until(lambda: len(node.control.figures) == 2)
+    before = node.control.listed()["upstreams"][0]
+    assert (before["requests"], before["connections"]) == (2, 2)
+    node.worker_lost(1)
+    after = node.control.listed()["upstreams"][0]
+    assert (after["requests"], after["connections"]) == (2, 1)
+
+
+async def test_a_socket_file_is_no_host(world: World, tmp_path: Path) -> None:
+    """RFC 9110 section 7.2: Host is a host; servers refuse anything else."""
+    hosts = []
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        head = await reader.readuntil(b"\r\n\r\n")
+        hosts.append(re.findall(rb"Host: (.*)\r\n", head))
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+        writer.close()
+
+    async with await asyncio.start_unix_server(serve, tmp_path / "server"):
+        node = await world.balancer(f"unix:{tmp_path}/server", check="/", check_interval="1h")
+        await until(lambda: len(hosts) == 1)
+        assert (await (await world.client(node)).ask(b"GET / HTTP/1.0\r\n\r\n")).status == 200
+    assert hosts == [[b"localhost"], [b"localhost"]]
 
 
 async def test_latency_is_finer_than_the_loops_clock(world: World) -> None:
