@@ -9,6 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from minidist.cluster.control import call
+from minidist.cluster.rundir import running
+
 # The user's program: answers every request with its name and process id, forks and misbehaves on demand.
 APP = """
 import asyncio, os, signal, sys
@@ -104,18 +107,24 @@ class Project:
         return text
 
     def ps(self, *words: str) -> dict[str, dict]:
-        """The nodes of `ps --json` by name."""
-        answer = json.loads(self.run("ps", "--json", *words).stdout)
+        """The nodes by name, from `ps --json`, or (most tests only want to know) as its verb gets them."""
+        answer = json.loads(self.run("ps", "--json", *words).stdout) if words else self.answer("ps")
         return {node["name"]: node for node in answer["nodes"]}
+
+    def answer(self, verb: str, **arguments):
+        """What the supervisor of the only running cluster answers."""
+        (run_dir,) = running(self.path / ".minidist")
+        return call(run_dir, verb, **arguments)
 
     def states(self) -> dict[str, str]:
         return {name: node["state"] for name, node in self.ps().items()}
 
     def supervisor(self) -> int:
-        return json.loads(self.run("ps", "--json").stdout)["supervisor_pid"]
+        return self.answer("ps")["supervisor_pid"]
 
     def events(self) -> list[dict]:
-        return [json.loads(line) for line in self.run("events", "--json").stdout.splitlines()]
+        (run_dir,) = running(self.path / ".minidist")
+        return [json.loads(line) for line in run_dir.events.read_text().splitlines()]
 
     def get(self, node: str, path: str = "/") -> str:
         return self.fetch(self.ps()[node]["url"] + path)

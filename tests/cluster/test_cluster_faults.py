@@ -48,12 +48,18 @@ def ask(project, command, timeout_s=5.0):
 
 
 def listed(project):
-    return json.loads(project.run("fault", "ls", "--json").stdout)["faults"]
+    return project.answer("fault-ls")
 
 
 def set_on(project, node):
     """The ids of the faults that a node has set, as it says itself."""
-    return [fault["id"] for fault in json.loads(project.run("status", node, "--json").stdout)["faults"]]
+    return [fault["id"] for fault in faults_of(project, node)]
+
+
+def faults_of(project, node):
+    """The faults that a node has set, as it says itself."""
+    (status,) = project.answer("status", nodes=[node])
+    return status["faults"]
 
 
 def test_a_fault_prints_its_id_and_acts_until_it_is_removed(shop):
@@ -62,7 +68,7 @@ def test_a_fault_prints_its_id_and_acts_until_it_is_removed(shop):
     assert added.stdout == f"{fault_id}\n"
     assert ask(shop, "GET a") == "-ERR busy"
     assert ask(shop, "PING") == "+PONG"
-    (fault,) = listed(shop)
+    (fault,) = json.loads(shop.run("fault", "ls", "--json").stdout)["faults"]
     assert fault == {
         "id": fault_id, "kind": "reply", "on": ["cache"], "peer": [], "error": "ERR busy", "match": "GET", "fired": 1,
     }  # fmt: skip
@@ -86,7 +92,7 @@ def test_a_fault_outlives_the_nodes_it_names(shop):
     shop.run("fault", "add", "delay", "--on", "edge", "--peer", "web-2", "--ms", "1")
     shop.run("scale", "web=1")
     shop.run("fault", "add", "delay", "--on", "edge", "--peer", "web", "--ms", "1")
-    faults = json.loads(shop.run("status", "edge", "--json").stdout)["faults"]
+    faults = faults_of(shop, "edge")
     assert [fault["peer"] for fault in faults] == [["web-1"]]
 
 
@@ -108,9 +114,9 @@ def test_a_partition_parts_a_program_from_a_node_until_it_heals(shop):
 def test_a_partition_follows_a_program_to_its_next_process(shop):
     """What the program dials, after it was restarted, is told by its new process."""
     shop.run("partition", "web-1", "cache")
-    before = json.loads(shop.run("status", "cache", "--json").stdout)["faults"]
+    before = faults_of(shop, "cache")
     shop.run("restart", "web-1")
-    after = json.loads(shop.run("status", "cache", "--json").stdout)["faults"]
+    after = faults_of(shop, "cache")
     assert [fault["id"] for fault in after] == [fault["id"] for fault in before]
     events = [event for event in shop.events() if event["node"] == "cache-1" and event["event"].startswith("fault-")]
     assert [event["event"] for event in events] == ["fault-started", "fault-ended", "fault-started"]
@@ -139,7 +145,7 @@ def test_heal_removes_partitions_and_heal_all_everything(shop):
 
 def test_where_only_the_other_end_can_apply_a_fault_it_does_with_directions_swapped(shop):
     shop.run("fault", "add", "delay", "--on", "web", "--peer", "cache", "--ms", "20", "--direction", "out")
-    (fault,) = json.loads(shop.run("status", "cache", "--json").stdout)["faults"]
+    (fault,) = faults_of(shop, "cache")
     assert (fault["kind"], fault["peer"], fault["direction"]) == ("delay", ["web-1", "web-2"], "in")
     assert set_on(shop, "edge") == []
 
@@ -149,12 +155,12 @@ def test_links_are_delays_set_at_the_start(project):
     project.up(TOPOLOGY + regions + '[[links]]\nbetween = ["eu", "us"]\nlatency_ms = 30\njitter_ms = 1\n')
     (fault,) = listed(project)
     assert (fault["kind"], fault["on"], fault["ms"]) == ("delay", ["edge-1"], 30)
-    faults = json.loads(project.run("status", "edge", "--json").stdout)["faults"]
+    faults = faults_of(project, "edge")
     assert [(each["peer"], each["direction"]) for each in faults] == [
         (["cache-1"], "out"),
         (["web-1", "web-2"], "both"),
     ]
-    (far,) = json.loads(project.run("status", "cache", "--json").stdout)["faults"]
+    (far,) = faults_of(project, "cache")
     assert (far["peer"], far["direction"]) == (["edge-1"], "out")
 
 

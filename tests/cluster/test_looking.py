@@ -116,7 +116,7 @@ def test_events_are_the_launchers_and_the_nodes_own_in_order(project):
     project.run("kill", "web-1")
     project.run("clock", "my-cache", "advance", "1h")
     project.until(lambda: "clock-moved" in [event["event"] for event in project.events()])
-    events = project.events()
+    events = [json.loads(line) for line in project.run("events", "--json").stdout.splitlines()]
     assert [list(event) for event in events] == [["time", "node", "event", "detail"]] * len(events)
     assert [event["event"] for event in events if event["node"] == "web-1"] == ["started", "ready", "killed"]
     project.run("stop", "my-cache")
