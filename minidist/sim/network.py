@@ -1,6 +1,7 @@
 """The simulated network: names, addresses, ports, and how connections come about.
 
-Streams are in streams.py, listening sockets in servers.py, datagrams in datagrams.py, latency and faults in links.py.
+Streams are in streams.py and directions.py, listening sockets in servers.py, datagrams in datagrams.py, latency and
+faults in links.py.
 
 A connect is a SYN and its answer. Behind a partition, before a machine without power, or when the listener's backlog is
 full, there is no answer: it is sent again after 1, 2, 4 … s, and after 127 s the connect times out. A live machine
@@ -21,12 +22,13 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from minidist.sim.current import current_host, leak
 from minidist.sim.datagrams import SimDatagramTransport
+from minidist.sim.directions import Direction, Mark
 from minidist.sim.errors import LeakError
 from minidist.sim.host import Crash, Host
 from minidist.sim.links import RETRANSMISSION_S, Conditions, Links, Rule
 from minidist.sim.servers import SimServer
 from minidist.sim.sockets import SimSocket, SocketAddress
-from minidist.sim.streams import Direction, Mark, SimTransport
+from minidist.sim.streams import SimTransport
 
 if TYPE_CHECKING:
     from minidist.sim.world import World

@@ -12,8 +12,9 @@ from minidist.sim.sockets import SimSocket, SocketAddress
 from minidist.sim.streams import SimTransport
 
 if TYPE_CHECKING:
-    from minidist.sim.loop import SimFuture, SimLoop
+    from minidist.sim.loop import SimLoop
     from minidist.sim.network import Network
+    from minidist.sim.tasks import SimFuture
 
 # Before 3.12.1 `wait_closed` returned at once when the server was closed; since then it waits for its connections.
 WAITS_FOR_CONNECTIONS = sys.version_info >= (3, 12, 1)

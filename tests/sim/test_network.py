@@ -8,12 +8,12 @@ import socket
 
 import pytest
 
+from minidist.sim.directions import GIVE_UP_S, WINDOW_BYTES
 from minidist.sim.errors import LeakError
 from minidist.sim.host import Crash
 from minidist.sim.links import RETRANSMISSION_S
 from minidist.sim.loop import Policy
 from minidist.sim.network import Conditions, Rule
-from minidist.sim.streams import GIVE_UP_S, WINDOW_BYTES
 from minidist.sim.world import World
 
 PORT = 7000
