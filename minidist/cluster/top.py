@@ -28,6 +28,8 @@ COLOUR_OF_STATE = {
     "failed": "bold red",
 }
 
+WIDTH_WITH_ADDRESSES = 90
+
 Row = dict[str, Any]
 
 
@@ -51,11 +53,12 @@ def look(run_dir: RunDir) -> Look:
 def top(run_dir: RunDir, interval_s: float) -> int:
     """Until Ctrl-C, `q`, or the end of the cluster."""
     before = now = look(run_dir)
-    with _Keys() as keys, Live(table(before, now), auto_refresh=False, screen=True) as live:
+    with _Keys() as keys, Live(auto_refresh=False, screen=True) as live:
+        live.update(table(before, now, live.console.width), refresh=True)
         try:
             while keys.wait(interval_s) != "q":
                 before, now = now, look(run_dir)
-                live.update(table(before, now), refresh=True)
+                live.update(table(before, now, live.console.width), refresh=True)
         except KeyboardInterrupt:
             pass
         except VerbError:
@@ -64,19 +67,21 @@ def top(run_dir: RunDir, interval_s: float) -> int:
     return 0
 
 
-def table(before: Look, now: Look) -> Table:
-    """The table of a look; `before` is what rates are counted from."""
+def table(before: Look, now: Look, width: int = 120) -> Table:
+    """The table of a look, for so many columns of a terminal; `before` is what rates are counted from."""
     running = sum(node["state"] == "running" for node in now.nodes)
     title = f"[bold]{now.name}[/]  {running} of {len(now.nodes)} nodes running   [dim]q quits[/]"
-    shown = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
-    for heading in ("NODE", "STATE", "ROLE", "ADDRESS"):
+    shown = Table(title=title, title_justify="left", title_style="none", box=box.SIMPLE_HEAD, pad_edge=False)
+    wide = width >= WIDTH_WITH_ADDRESSES
+    for heading in ("NODE", "STATE", "ROLE", *["ADDRESS"] * wide):
         shown.add_column(heading, no_wrap=True)
     for heading in ("REQ/S", "P99 MS", "CPU %", "RSS MB", "UP"):
         shown.add_column(heading, justify="right", no_wrap=True)
     earlier = {node["name"]: node for node in before.nodes}
     elapsed_s = now.at_s - before.at_s
     for node in now.nodes:
-        shown.add_row(*_cells(node, earlier.get(node["name"]), before, now, elapsed_s))
+        cells = _cells(node, earlier.get(node["name"]), before, now, elapsed_s)
+        shown.add_row(*(cells if wide else cells[:3] + cells[4:]))
     return shown
 
 
