@@ -80,12 +80,59 @@ async def _web_mixed_answers(real: Any, shop: Any, number: str) -> Any:
     return await real(shop, str(int(number) + 1) if random.random() < 0.01 else number)
 
 
+# --- the replicated register of tests/sim/register ---------------------------------------------------------------------
+
+
+async def _register_stale_read(real: Any, proposer: Any, key: str) -> Any:
+    """A read is answered from what this node has, without asking a majority: old, after failing over to it."""
+    accepted = proposer.acceptor.accepted.get(key)
+    return await real(proposer, key) if accepted is None else accepted[1]["value"]
+
+
+def _register_lost_write(real: Any, accepted: list[Any]) -> Any:
+    """Of what a majority has accepted, the first is taken instead of the newest."""
+    return accepted[0][1]
+
+
+def _register_duplicate_apply(real: Any, state: Any, client: str, sequence: int) -> bool:
+    """What a client asks for again, because the answer got lost, is done again."""
+    return False
+
+
+async def _register_ack_before_fsync(real: Any, acceptor: Any, sequence: int) -> None:
+    """An acceptor answers before its disk has the promise or the value."""
+
+
 BUGS: tuple[Bug, ...] = (
     Bug(
         "cache-lost-write",
         "minidist.engines.keyspace.service:Service.run_directly",
         _cache_lost_write,
         "the cache acknowledges a write and forgets it",
+    ),
+    Bug(
+        "register-stale-read",
+        "register_service:Proposer.read",
+        _register_stale_read,
+        "after a failover, a node of the register answers a read from what it happens to have",
+    ),
+    Bug(
+        "register-lost-write",
+        "register_service:newest",
+        _register_lost_write,
+        "a node of the register builds on an old state, and so undoes a write",
+    ),
+    Bug(
+        "register-duplicate-apply",
+        "register_service:is_done",
+        _register_duplicate_apply,
+        "an addition that a client repeats is made twice",
+    ),
+    Bug(
+        "register-ack-before-fsync",
+        "register_service:Acceptor.durable",
+        _register_ack_before_fsync,
+        "a node of the register answers before its disk is safe, and loses power",
     ),
     Bug(
         "web-mixed-answers",

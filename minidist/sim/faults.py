@@ -111,6 +111,11 @@ class SimFault:
         programs = [node.name for node in self.nodes if node.kind is None]
         if programs and self.kind in NODE_KINDS:
             raise FaultError("on", programs[0], f"a minidist node: a program of yours cannot {self.kind}")
+        for node in self.nodes:
+            if self.kind == "reply" and node.node is not None and not has_requests(node):
+                raise FaultError("on", node.name, "a node whose protocol has requests")
+            if self.kind == "disk" and node.node is not None and node.node.ports.disk is None:
+                raise FaultError("on", node.name, "a node that keeps data on disk")
         return parsed
 
     @property
@@ -296,6 +301,11 @@ class Schedule:
 
     def never_fired(self) -> list[SimFault]:
         return [fault for fault in self.faults if not fault.fired]
+
+
+def has_requests(node: SimNode) -> bool:
+    """Whether a `reply` fault can be set on it."""
+    return node.node is not None and any(endpoint.inspector for endpoint in node.node.faults.endpoints)
 
 
 def names(given: Any) -> tuple[str, ...]:

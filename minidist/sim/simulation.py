@@ -23,6 +23,7 @@ from minidist.cluster.topology import COMMAND, Group, Topology, TopologyError, p
 from minidist.components import node_type
 from minidist.engines.checking import check
 from minidist.engines.checking.history import read
+from minidist.engines.checking.operation import Operation
 from minidist.engines.checking.verdict import Budget, Verdict
 from minidist.run import Entry, find
 from minidist.runtime.node import Node
@@ -236,9 +237,10 @@ class Simulation:
         """Something is wrong; the run goes on, and has failed."""
         self.problems.append(problem)
 
-    def check(self, model: str) -> Verdict:
-        """Judge what the clients recorded (models: see `minidist check`). Raises CheckFailedError."""
-        verdict = check(read(self.history.lines), model, Budget())
+    def check(self, model: str, *, only: Callable[[Operation], bool] = lambda operation: True) -> Verdict:
+        """Judge what the clients recorded, or some of it (models: see `minidist check`). Raises CheckFailedError."""
+        operations = [operation for operation in read(self.history.lines) if only(operation)]
+        verdict = check(operations, model, Budget())
         self.verdicts.append(verdict)
         if verdict.violations:
             found = verdict.violations[0]

@@ -9,7 +9,7 @@ import random
 from typing import Any
 
 from minidist.sim.cluster import SimCluster, SimNode
-from minidist.sim.faults import CLIENTS
+from minidist.sim.faults import CLIENTS, has_requests
 
 Spec = dict[str, Any]
 
@@ -18,6 +18,7 @@ MIN_FAULTS = 8
 FAULTS_PER_MINUTE = (3.0, 15.0)
 # Faults begin after the first seconds, in which clients get going, and end before the last tenth.
 QUIET_S = 1.0
+SLOW_BEFORE_POWER_LOSS = 0.5
 
 
 def draw(cluster: SimCluster, rng: random.Random, duration_s: float) -> list[Spec]:
@@ -35,7 +36,16 @@ def draw(cluster: SimCluster, rng: random.Random, duration_s: float) -> list[Spe
         at_s = rng.uniform(QUIET_S, duration_s * 0.9)
         length_s = min(rng.uniform(0.2, duration_s / 5), duration_s - at_s)
         specs.append({"kind": kind, **spec, "at": round(at_s * 1000), "duration": round(length_s * 1000)})
+        if spec.get("power") and "disk" in makers and rng.random() < SLOW_BEFORE_POWER_LOSS:
+            specs.append(_slow_before(cluster, specs[-1], rng))
     return sorted(specs, key=lambda spec: int(spec["at"]))
+
+
+def _slow_before(cluster: SimCluster, kill: Spec, rng: random.Random) -> Spec:
+    """Disks that fell behind just when the power goes: what was acknowledged and not synced is then gone."""
+    lead_ms = min(kill["at"], 2000)
+    slow = {"kind": "disk", "what": "slow", "ms": rng.choice([20, 100, 400])}
+    return slow | {"on": kill["on"], "at": kill["at"] - lead_ms, "duration": lead_ms + 1000}
 
 
 def _node(cluster: SimCluster, rng: random.Random) -> str:
@@ -94,6 +104,9 @@ def _drop(cluster: SimCluster, rng: random.Random) -> Spec | None:
 
 
 def _kill(cluster: SimCluster, rng: random.Random) -> Spec | None:
+    """One node's process or machine; now and then the power of a whole group goes."""
+    if rng.random() < 0.2:
+        return {"on": rng.choice(sorted(cluster.groups)), "power": True}
     return {"on": _node(cluster, rng)} | ({"power": True} if rng.random() < 0.5 else {})
 
 
@@ -122,14 +135,16 @@ def _reset(cluster: SimCluster, rng: random.Random) -> Spec | None:
 
 
 def _reply(cluster: SimCluster, rng: random.Random) -> Spec | None:
-    spec = _connection(cluster, rng)
-    return None if spec is None else spec | {"error": "ERR injected", "probability": 0.3}
+    names = [node.name for node in cluster.nodes if has_requests(node)]
+    return {"on": rng.choice(names), "error": "ERR injected", "probability": 0.3} if names else None
 
 
 def _disk(cluster: SimCluster, rng: random.Random) -> Spec | None:
     on = _with_disk(cluster, rng)
     what = rng.choice(["slow", "full", "failing-fsync"])
-    return None if on is None else {"on": on, "what": what} | ({"ms": rng.choice([5, 50])} if what == "slow" else {})
+    return (
+        None if on is None else {"on": on, "what": what} | ({"ms": rng.choice([5, 50, 200])} if what == "slow" else {})
+    )
 
 
 MAKERS = {
