@@ -80,7 +80,7 @@ async def _web_mixed_answers(real: Any, shop: Any, number: str) -> Any:
     return await real(shop, str(int(number) + 1) if random.random() < 0.01 else number)
 
 
-# --- the replicated register of tests/sim/register ---------------------------------------------------------------------
+# --- the replicated register of tests/sim/register --------------------------------------------------------------------
 
 
 async def _register_stale_read(real: Any, proposer: Any, key: str) -> Any:
