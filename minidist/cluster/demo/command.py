@@ -7,6 +7,7 @@ to the requests. The topology is demo/minidist.toml, and everything is done with
 
 import argparse
 import asyncio
+import importlib.util
 import json
 import os
 import shutil
@@ -63,6 +64,9 @@ def main(argv: Sequence[str]) -> int:
         options = parser.parse_args(argv)
     except SystemExit as leaving:
         return int(leaving.code or 0)
+    if importlib.util.find_spec("redis") is None:
+        print("minidist demo: redis-py is missing (the shop's web servers use it): pip install redis", file=sys.stderr)
+        return FAILED
     say = _printer(sys.stderr if options.json else sys.stdout)
     directory = Path(tempfile.mkdtemp(prefix="minidist-demo-"))
     try:
