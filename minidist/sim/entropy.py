@@ -154,7 +154,9 @@ def _chance() -> list[Replacement]:
     replaced += [(os, "urandom", urandom), (random, "_urandom", urandom)]
     replaced += [(random.Random, "seed", _seed(random.Random.seed)), (uuid, "uuid1", _instead(uuid.uuid1, _uuid1))]
     replaced.append((uuid, "getnode", _instead(uuid.getnode, lambda host: _node(host))))
-    return replaced
+    # What the module remembers, so as to count on when two are made at one instant: nothing, when a run begins.
+    remembered = [name for name in vars(uuid) if name.startswith(("_last_timestamp", "_last_counter"))]
+    return replaced + [(uuid, name, None if "timestamp" in name else 0) for name in remembered]
 
 
 def _seed(real: Callable[..., None]) -> Callable[..., None]:
@@ -288,8 +290,9 @@ class _Aliases:
     def __init__(self) -> None:
         self._found: list[Replacement] = []
         self._searched: dict[str, ModuleType] = {}
-        self._wanted = {id(getattr(owner, name)): new for owner, name, new in _replacements() if _is_module(owner)}
-        self._owners = {owner.__name__ for owner, _, _ in _replacements() if _is_module(owner)}
+        of_modules = [(owner, name, new) for owner, name, new in _replacements() if isinstance(owner, ModuleType)]
+        self._owners = {owner.__name__ for owner, _, _ in of_modules}
+        self._wanted = {id(getattr(owner, name)): new for owner, name, new in of_modules if callable(new)}
 
     def find(self) -> list[Replacement]:
         """Called while nothing is replaced. Each module is searched once."""
@@ -304,10 +307,6 @@ class _Aliases:
                 if new is not None:
                     self._found.append((module, key, new))
         return self._found
-
-
-def _is_module(owner: Any) -> bool:
-    return isinstance(owner, ModuleType)
 
 
 _aliases: _Aliases | None = None

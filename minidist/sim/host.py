@@ -100,7 +100,10 @@ class Host:
         return self.context.copy().run(function, *args)
 
     def start(self, coroutine: Coroutine[Any, Any, Any], name: str = "") -> SimTask:
-        """Run a coroutine as this host's code. Never done when the host's life ends before."""
+        """Run a coroutine as this host's code. Never done when the host's life ends before; ValueError when it has."""
+        if not self.alive:
+            coroutine.close()
+            raise ValueError(f"{self.name} is down")
         return self.world.loop.create_task(coroutine, name=name or None, context=self.context.copy())
 
     def ports(self) -> Ports:

@@ -36,7 +36,8 @@ class Conditions:
 class Rule:
     """A fault on the way from some hosts to others, by their names; None stands for all.
 
-    `parameters`: delay has `ms` and `jitter_ms`, bandwidth `bytes_per_s`. `fired` is called at each effect.
+    `parameters`: delay has `ms` and `jitter_ms`, bandwidth `bytes_per_s`. `fired` is called at each effect. `delay` and
+    `drop` strike with `probability`, and at most `times` times; a partition and a bandwidth are there or are not.
     """
 
     kind: str
@@ -45,6 +46,17 @@ class Rule:
     parameters: dict[str, float] = field(default_factory=dict)
     fired: Callable[[], None] = lambda: None
     probability: float = 1.0
+    times: int | None = None
+
+    def strikes(self, rng: random.Random, at_most: float = 1.0) -> bool:
+        """Whether it strikes now; counts down and tells when it does."""
+        probability = min(self.probability, at_most)
+        if self.times == 0 or (probability < 1.0 and rng.random() >= probability):
+            return False
+        if self.times is not None:
+            self.times -= 1
+        self.fired()
+        return True
 
     def concerns(self, source: str, target: str) -> bool:
         return (self.sources is None or source in self.sources) and (self.targets is None or target in self.targets)
@@ -104,9 +116,8 @@ class Links:
         for rule in self.rules if source is not target else ():
             if not rule.concerns(source.name, target.name):
                 continue
-            if rule.kind == "drop" and rng.random() < rule.probability:
-                rule.fired()
-                lost = True
+            if rule.kind == "drop":
+                lost = rule.strikes(rng) or lost
             elif rule.kind == "delay":
                 extra_s += self._delayed_s(rule)
             elif rule.kind == "bandwidth":
@@ -118,9 +129,8 @@ class Links:
         return [self.loop.now_s + extra_s + rng.uniform(low, high + late_s) for _ in range(copies)]
 
     def _delayed_s(self, rule: Rule) -> float:
-        if rule.probability < 1.0 and self.random.random() >= rule.probability:
+        if not rule.strikes(self.random):
             return 0.0
-        rule.fired()
         spread_ms = rule.parameters.get("jitter_ms", 0.0)
         if spread_ms:
             spread_ms *= self.random.uniform(-1, 1)
@@ -129,10 +139,7 @@ class Links:
     def _stalled_s(self, rule: Rule) -> float:
         """Lost again and again: how much later the segment gets through."""
         late_s, wait_s = 0.0, RETRANSMISSION_S
-        while rule.kind == "drop" and late_s < MAX_STALL_S:
-            if self.random.random() >= min(rule.probability, MAX_DROP_PROBABILITY):
-                break
-            rule.fired()
+        while rule.kind == "drop" and late_s < MAX_STALL_S and rule.strikes(self.random, MAX_DROP_PROBABILITY):
             late_s += wait_s
             wait_s *= 2
         return late_s

@@ -587,6 +587,8 @@ def test_a_crash_runs_nothing_more_not_even_finally(world):
         assert not task.done()
         with pytest.raises(ValueError, match="is running"):
             world.host("b").revive()
+        with pytest.raises(ValueError, match="is down"):
+            host.start(asyncio.sleep(1))
         host.revive()
         await host.start(asyncio.sleep(1))
         return list(seen)

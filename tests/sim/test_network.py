@@ -27,10 +27,10 @@ def net(world):
 class Counted:
     """A rule that counts how often it fired."""
 
-    def __init__(self, world, kind, source, target, probability=1.0, **parameters):
+    def __init__(self, world, kind, source, target, probability=1.0, times=None, **parameters):
         self.count = 0
         sides = (None if name is None else frozenset([name]) for name in (source, target))
-        self.rule = Rule(kind, *sides, parameters, self.fired, probability)
+        self.rule = Rule(kind, *sides, parameters, self.fired, probability, times)
         self.network = world.network
         self.network.add_rule(self.rule)
 
@@ -254,6 +254,18 @@ def test_drop_makes_a_stream_late_and_keeps_its_order(net):
         assert await net.ask(connection, data) == data
         assert net.world.now_s - started_s > RETRANSMISSION_S
         assert lossy.count > 5
+
+    net.play(main)
+
+
+def test_a_delay_for_so_many_times(net):
+    async def main():
+        connection = await net.connect()
+        slow = net.fault("delay", "client", "server", ms=100, times=3)
+        for _ in range(10):
+            await net.ask(connection, b"x")
+        assert slow.count == 3
+        assert 0.3 < net.world.now_s < 0.32
 
     net.play(main)
 
