@@ -90,7 +90,8 @@ def test_a_short_run(tmp_path):
     assert [phase["name"] for phase in report["phases"]] == ["before", "down", "after"]
     happened = [(event["event"], event["node"]) for event in report["events"]]
     assert happened.index(("killed", "web-2")) < happened.index(("ready", "web-2"))
-    assert report["cache"]["hits"] + report["cache"]["misses"] == 800
+    # One lookup a request, and a second one where web-2 died between its lookup and its answer: that GET is retried.
+    assert 800 <= report["cache"]["hits"] + report["cache"]["misses"] <= 810
     assert list(tmp_path.iterdir()) == []
 
 
