@@ -46,7 +46,9 @@ class World:
         conditions: Conditions | None = None,
         keep_trace: bool = False,
     ) -> None:
-        # Whatever is garbage already is not of this world: it must not be collected, and finalized, in it.
+        # Whatever is garbage already (the world before, for one) is not of this world: collected now, it is not
+        # finalized within it; what then is left is not looked at again until the end.
+        gc.collect()
         gc.freeze()
         self.seed = seed
         self.streams = Streams(seed)
