@@ -4,39 +4,62 @@ Every module is imported only when its word is used, so that a daemon does not p
 the daemons.
 """
 
+import errno
 import gc
+import os
 import sys
 from collections.abc import Sequence
 
-OK, USAGE = 0, 2
+OK, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
 DAEMON_NAMES = ("cache", "balancer")
 TOOLS = {
     "demo": "a small cluster under load, with a node that dies: look what happens",
     "load": "send load to a URL and report latencies",
+    "check": "judge a history of what clients did and saw",
     "sim": "run a topology or a scenario in a simulated world, from a seed",
 }
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one word of the command line; the result is the exit code."""
-    words = list(sys.argv[1:] if argv is None else argv)
+    if sys.stdout is None or sys.stderr is None:  # closed by whoever started us: what we say goes nowhere
+        nowhere = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
+        sys.stdout, sys.stderr = sys.stdout or nowhere, sys.stderr or nowhere
+    try:
+        code = answer(list(sys.argv[1:] if argv is None else argv))
+        sys.stdout.flush()
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except BrokenPipeError:
+        # The reader of our output went away (`minidist ps | head`): nothing is left to say.
+        _say_no_more()
+        return OK
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
+        print(f"minidist: cannot write the output: {error.strerror}", file=sys.stderr)
+        _say_no_more()
+        return FAILED
+    return code
+
+
+def _say_no_more() -> None:
+    """What is still buffered cannot be written; at the end Python would try again, and complain."""
+    with open(os.devnull, "wb") as nowhere:
+        os.dup2(nowhere.fileno(), sys.stdout.fileno())
+
+
+def answer(words: list[str]) -> int:
+    """Help, the version, or a word that is run."""
     if not words or words[0] in ("-h", "--help", "help"):
         print(usage())
         return OK if words else USAGE
-    word, rest = words[0], words[1:]
-    if word in ("--version", "version"):
+    if words[0] in ("--version", "version"):
         from minidist import __version__
 
         print(f"minidist {__version__}")
         return OK
-    try:
-        return run(word, rest)
-    except KeyboardInterrupt:
-        return OK
-    except BrokenPipeError:
-        # The reader of our output went away (`minidist ps | head`): nothing is left to say.
-        sys.stderr.close()
-        return OK
+    return run(words[0], words[1:])
 
 
 def run(word: str, rest: list[str]) -> int:
@@ -54,6 +77,10 @@ def run(word: str, rest: list[str]) -> int:
         from minidist.sim.command import main as sim
 
         return sim(rest)
+    if word == "check":
+        from minidist.check import main as check
+
+        return check(rest)
     if word == "demo":
         from minidist.cluster.demo.command import main as demo
 

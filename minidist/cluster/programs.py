@@ -35,6 +35,7 @@ class Programs:
         common: dict[str, str] = {MARK_VARIABLE: self._mark, "MINIDIST_NODE": node.name}
         common |= {variable: fill_in(text, nodes_of) for variable, text in group.env.items()}
         if not group.is_program:
+            self._run_dir.data_of(node.name).mkdir(parents=True, exist_ok=True)
             env = common | {"MINIDIST_CLUSTER_SECRET": self._secret}
             args = [group.component, *self._options(node, nodes_of, peers)]
             return Program(self._directory, env, target="minidist.cli:main", args=args, title=node.name)
@@ -59,6 +60,8 @@ class Programs:
                 options[name] = ",".join(addresses_of(given, list(self.topology.groups), nodes_of))
             elif name == "data-dir":
                 options[name] = os.path.join(given, node.name) if node.group.replicas > 1 else given
+                if os.path.isdir(os.path.join(self._directory, given)):
+                    os.makedirs(os.path.join(self._directory, options[name]), exist_ok=True)
             else:
                 options[name] = _filled(given, nodes_of)
         if "peer" in node.reservations:

@@ -45,6 +45,7 @@ def main(node_type: type[Node], argv: Sequence[str], environ: Mapping[str, str] 
 
         die_with_parent()
     try:
+        check_directory(config.data_dir)
         run(serve(node_type, config))
     except (ConfigError, ListenError, DiskError, OSError) as error:
         print(f"minidist {component}: {error}", file=sys.stderr)  # noqa: T201
@@ -70,6 +71,17 @@ async def serve(node_type: type[Node], config: Config) -> None:
         await node.drain()
     finally:
         await node.stop()
+
+
+def check_directory(data_dir: str) -> None:
+    """A data directory must be there and take files, before anything is started. Raises OSError."""
+    if not data_dir:
+        return
+    if not os.path.isdir(data_dir):
+        raise OSError(f"--data-dir: given {data_dir!r}, allowed: a directory that exists")
+    room = os.statvfs(data_dir)
+    if not os.access(data_dir, os.W_OK | os.X_OK) or not room.f_bavail or (room.f_files and not room.f_favail):
+        raise OSError(f"--data-dir: given {data_dir!r}, allowed: a directory with room that this user may write to")
 
 
 def hold_standard_descriptors() -> None:

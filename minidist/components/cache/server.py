@@ -223,8 +223,10 @@ class Cache(Node):
             return Users()
         try:
             return Users.parse(read_text(self.config.auth_file))
-        except ValueError as problem:
-            raise ConfigError("--auth-file", self.config.auth_file, f"user:password lines ({problem})") from None
+        except (OSError, ValueError) as problem:
+            raise ConfigError(
+                "--auth-file", self.config.auth_file, f"a readable file of user:password lines ({problem})"
+            ) from None
 
     async def close_all(self) -> None:
         if self._timer is not None:
