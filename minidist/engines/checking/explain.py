@@ -55,8 +55,28 @@ def of_register(
     if found.trouble is registers.Trouble.NEVER_WRITTEN:
         return _never_written(key, found, operations, words)
     if found.trouble is registers.Trouble.NOT_YET_WRITTEN:
-        return _not_yet_written(key, found, words)
-    return _two_orders(key, found, values, words)
+        violation = _not_yet_written(key, found, words)
+    else:
+        violation = _two_orders(key, found, values, words)
+    if _other_writes(found, operations):
+        violation.reasons.append("No other write of these values can be the one that was read.")
+    return violation
+
+
+def _other_writes(found: registers.Conflict, operations: Sequence[Operation]) -> bool:
+    """Whether the values were written by more than the evidence shows, which the shrinking left out as irrelevant."""
+    writes = [step.operation for step in (found.write, found.newer_write) if step is not None]
+    shown = [each.began for each in writes]
+    values = [_written(each) for each in writes]
+    return any(
+        each.f != "read" and each.may_have_happened and each.began not in shown and _written(each) in values
+        for each in operations
+    )
+
+
+def _written(operation: Operation) -> object:
+    """What a write or compare-and-set leaves."""
+    return canonical(operation.argument[1] if operation.f == "cas" else operation.argument)
 
 
 def _never_written(
@@ -65,11 +85,7 @@ def _never_written(
     read = found.read.operation
     value = canonical(read.result)
     failed = [
-        each
-        for each in operations
-        if each.outcome is Outcome.FAIL
-        and canonical(each.argument[1] if each.f == "cas" else each.argument) == value
-        and each.f != "read"
+        each for each in operations if each.outcome is Outcome.FAIL and each.f != "read" and _written(each) == value
     ]
     headline = f"{_about(key)}{words.read(read)}, which was never written"
     if not failed:
@@ -90,7 +106,7 @@ def _never_written(
 def _not_yet_written(key: Key | None, found: registers.Conflict, words: Words) -> Violation:
     assert found.write is not None
     read, write = found.read.operation, found.write.operation
-    headline = f"{_about(key)}{words.read(read)}, before the only write of that value began"
+    headline = f"{_about(key)}{words.read(read)}, before the write of that value began"
     violation = _violation(
         "read from the future", key, headline, [f"{words.ended_before(read, write)}."], [read, write]
     )
@@ -129,8 +145,7 @@ def _why_older(found: registers.Conflict, values: Values, words: Words) -> str:
     older, newer = show(values.value(found.read.sees)), show(values.value(_value(second)))
     if first is None:
         return f"{older} is what the key held before anything was written, so it was there before {newer}."
-    once = "Each of the two values was written only once"
-    return f"{once}, and {words.ended_before(first.operation, second.operation)}; so {older} was there before {newer}."
+    return f"{words.ended_before(first.operation, second.operation)}, so {older} was there before {newer}."
 
 
 def _value(step: Step) -> State:

@@ -35,7 +35,7 @@ class Step(msgspec.Struct, frozen=True, eq=False):
     """An operation as a model sees it.
 
     `sees` is the state it needs (READ, CAS), `makes` the state it leaves (WRITE, CAS) or what it adds (ADD). `must`
-    says that it certainly happened, before `ended`; otherwise it happened before `ended` (`NEVER`, mostly) or not at all.
+    says that it certainly happened, before `ended`; otherwise it happened before `ended`, if at all (`NEVER`, mostly).
     """
 
     operation: Operation

@@ -83,10 +83,14 @@ class Stuck:
 def search(
     steps: Sequence[Step], budget: Budget, initial: tuple[State, ...] = (0,), *, trail: bool = False
 ) -> Stuck | None:
-    """None when the steps are linearizable from one of the states. Raises GaveUpError when the budget is spent."""
+    """None when the steps are linearizable from one of the states. Raises GaveUpError when the budget is spent.
+
+    With `trail` the search does not look ahead to later reads (short cut 7): where it is stuck is then the first
+    operation that cannot be, and its trail says what could be before for no other reason than what came before.
+    """
     for effort in EFFORTS:
-        attempt = _Search(steps, budget, initial, effort)
-        stuck = attempt.run(trail)
+        attempt = _Search(steps, budget, initial, effort, trail)
+        stuck = attempt.run()
         if stuck is None or not attempt.dropped_some:
             return stuck
     raise AssertionError("the last attempt drops nothing")
@@ -94,7 +98,7 @@ def search(
 
 class _Search:
     def __init__(
-        self, steps: Sequence[Step], budget: Budget, initial: tuple[State, ...], effort: Effort | None
+        self, steps: Sequence[Step], budget: Budget, initial: tuple[State, ...], effort: Effort | None, trail: bool
     ) -> None:
         self._budget = budget
         self._effort = effort
@@ -118,10 +122,11 @@ class _Search:
         # What lies ahead:
         self._seen_until = _seen_until(steps)
         self._has_writes = any(step.kind is Kind.WRITE for step in steps)
-        self._ceilings = _ceilings(steps) if _only_grows(steps) else None
+        self._with_trail = trail
+        self._ceilings = _ceilings(steps) if _only_grows(steps) and not trail else None
         self._ceiling = min((step.sees for step in steps if step.kind is Kind.READ), default=NEVER)
 
-    def run(self, with_trail: bool) -> Stuck | None:
+    def run(self) -> Stuck | None:
         trail: list[Moment] = []
         for _, begins, step in self._events:
             if begins:
@@ -131,7 +136,7 @@ class _Search:
             if not self._frontier:
                 return Stuck(step, trail)
             self._budget.room(len(self._frontier))
-            if with_trail:
+            if self._with_trail:
                 trail.append(self._moment(step.ended))
         return None
 

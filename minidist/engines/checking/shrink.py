@@ -57,11 +57,14 @@ def smallest(steps: Sequence[Step], stuck: Stuck, violates: Violates) -> Rest:
     known = _until(steps, stuck.step.ended)
     best = Rest(known, is_smallest=False)
     try:
+        if not stuck.trail and not violates(known, best.initial):
+            # The search looked ahead: what it was stuck on is impossible because of something later.
+            known, best = list(steps), Rest(list(steps), is_smallest=False)
         for begin in (_from_any_state, _from_the_beginning, _from_known_states):
             found = begin(known, stuck, violates)
             if found is not None:
                 found = shrink(found, violates)
-                if len(found.steps) < len(best.steps):
+                if len(found.steps) <= len(best.steps):
                     best = found
                 if len(best.steps) <= READABLE:
                     break
@@ -134,6 +137,9 @@ def shrink(rest: Rest, violates: Violates) -> Rest:
     best = rest
     pieces = 2
     try:
+        summed = take_out(rest, range(0))  # of a counter, what lies before all reads
+        if summed is not None and violates(summed.steps, summed.initial):
+            best = summed
         while len(best.steps) > 1:
             pieces = min(pieces, len(best.steps))
             size = -(-len(best.steps) // pieces)
@@ -170,7 +176,7 @@ def _without_from_register(rest: Rest, going: range) -> Rest | None:
             if step.kind is not Kind.READ
             and any(blockers.can_be_seen(step, looker) for looker in lookers.get(step.makes, ()))
             and not _has_stand_ins(step, kept, len(lookers[step.makes]))
-        ]
+        ] or _last_writers(leaving, kept, lookers)
         if not needed:
             break
         # A compare-and-set that stays looks for a value itself, which may keep another.
@@ -178,6 +184,17 @@ def _without_from_register(rest: Rest, going: range) -> Rest | None:
         leaving = [step for step in leaving if step.began not in back]
         kept = sorted([*kept, *needed], key=lambda step: step.began)
     return replace(rest, steps=kept, is_smallest=False) if leaving else None
+
+
+def _last_writers(leaving: Sequence[Step], kept: Sequence[Step], lookers: dict[State, list[Step]]) -> list[Step]:
+    """One writer of each value that is looked at stays, seen or not: without it the value would seem to be nobody's."""
+    made = frozenset(step.makes for step in kept if step.kind is not Kind.READ)
+    last = {
+        step.makes: step
+        for step in leaving
+        if step.kind is not Kind.READ and step.makes not in made and step.makes in lookers
+    }
+    return list(last.values())
 
 
 def _has_stand_ins(step: Step, kept: Sequence[Step], lookers: int) -> bool:
@@ -216,12 +233,14 @@ def _without_from_counter(rest: Rest, going: range) -> Rest | None:
     """The rest without the reads among these, and without the additions that are then before or after all reads."""
     leaving = {step.began for step in rest.steps[going.start : going.stop] if step.kind is Kind.READ}
     reads = [step for step in rest.steps if step.kind is Kind.READ and step.began not in leaving]
-    if not leaving or not reads:
+    if not reads:
         return None
     first, last = min(step.began for step in reads), max(step.ended for step in reads)
     before = [step for step in rest.steps if step.kind is Kind.ADD and step.must and step.ended < first]
     known = {step.began for step in before}
     adds = [step for step in rest.steps if step.kind is Kind.ADD and step.began not in known and step.began < last]
     kept = sorted([*reads, *adds], key=lambda step: step.began)
+    if len(kept) == len(rest.steps):
+        return None
     more = sum(step.makes for step in before)
     return Rest(kept, tuple(state + more for state in rest.initial), rest.summed + len(before), is_smallest=False)

@@ -78,6 +78,7 @@ class Transactions:
         self.findings: list[Finding] = []
         #: Who appended an element, and whether it is the last that it appended to that key.
         self.writers: dict[tuple[Key, Element], tuple[int, bool]] = {}
+        self._appended: dict[Key, dict[Element, None]] = {}
         self.seen: list[Seen] = []
         self.versions: dict[Key, Versions] = {}
         self._find_writers()
@@ -100,6 +101,7 @@ class Transactions:
                         "list-append needs elements that are unique by key",
                     )
                 self.writers[(key, element)] = (transaction.index, True)
+                self._appended.setdefault(key, {})[element] = None
                 if key in last:
                     self.writers[(key, last[key])] = (transaction.index, False)
                 last[key] = element
@@ -149,18 +151,23 @@ class Transactions:
 
     def _is_impossible(self, seen: Seen) -> bool:
         """Elements that were never appended, or are there twice."""
+        distinct = frozenset(seen.elements)
+        if len(distinct) == len(seen.elements) and distinct <= self._appended.get(seen.key, {}).keys():
+            return False
         about = f"{{0}} read {show(seen.elements)} from key {show(seen.key)}"
-        for place, element in enumerate(seen.elements):
+        before: dict[Element, None] = {}
+        for element in seen.elements:
             if (seen.key, element) not in self.writers:
                 sentence = f"{about}, but {show(element)} was never appended to it"
                 self._find("phantom element", "read uncommitted", (seen.reader,), sentence)
-                return True
-            if len(seen.elements) != len(frozenset(seen.elements)) and element in seen.elements[:place]:
+                break
+            if element in before:
                 writer = self.writers[(seen.key, element)][0]
                 sentence = f"{about}, but {{1}} appended {show(element)} only once"
                 self._find("duplicate element", "read uncommitted", (seen.reader, writer), sentence)
-                return True
-        return False
+                break
+            before[element] = None
+        return True
 
     def _look_at_last(self, seen: Seen) -> None:
         """G1b: a version that its transaction had not finished making."""

@@ -8,7 +8,7 @@ for the number that was written, so values are compared by what `canonical` make
 import base64
 import binascii
 import json
-from collections.abc import Hashable
+from collections.abc import Hashable, Sequence
 from typing import Any
 
 #: What a key may be. Numbers are kept as numbers: `1` and `"1"` are two keys.
@@ -66,24 +66,28 @@ def canonical(value: Any) -> Hashable:
 def show(value: Any, limit: int = MAX_TEXT) -> str:
     """The value for a sentence: JSON, cut to about `limit` characters."""
     if isinstance(value, list | tuple) and len(value) > 1:
-        return _show_list([show(each, limit) for each in value], limit)
+        return _show_list(value, limit)
     text = json.dumps(to_json(value), ensure_ascii=False, separators=(",", ":"))
     return text if len(text) <= limit else f"{text[: limit - 1]}…"
 
 
-def _show_list(items: list[str], limit: int) -> str:
-    whole = f"[{', '.join(items)}]"
-    if len(whole) <= limit:
-        return whole
+def _show_list(items: Sequence[Any], limit: int) -> str:
+    """All items when they fit, else as many of the first and of the last as do."""
+    if len(items) <= limit:
+        whole = f"[{', '.join(show(item, limit) for item in items)}]"
+        if len(whole) <= limit:
+            return whole
     front: list[str] = []
     back: list[str] = []
-    room = limit - len(f"[… {len(items)} in all …]")
-    while items and room >= len(items[0]) + len(items[-1]) + 4:
-        room -= len(items[0]) + len(items[-1]) + 4
-        front.append(items[0])
-        back.insert(0, items[-1])
-        items = items[1:-1]
-    left = len(items)
+    room = limit - len("[… 1000 more …]")
+    while 2 * len(front) + 2 <= len(items):
+        first, last = show(items[len(front)], limit), show(items[-1 - len(back)], limit)
+        room -= len(first) + len(last) + 4
+        if room < 0:
+            break
+        front.append(first)
+        back.insert(0, last)
+    left = len(items) - len(front) - len(back)
     return f"[{', '.join([*front, f'… {left} more …', *back])}]"
 
 
