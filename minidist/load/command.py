@@ -11,7 +11,7 @@ import contextlib
 import json
 import signal
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from minidist.load.live import Display, display_for
@@ -21,6 +21,7 @@ from minidist.runtime.config import ConfigError
 from minidist.runtime.loop import run as run_loop
 
 if TYPE_CHECKING:
+    from minidist.load.faults import ClusterFaults, Window
     from minidist.load.options import Command
 
 DONE, FAILED, USAGE, OBJECTIVE_MISSED = 0, 1, 2, 3
@@ -36,8 +37,14 @@ def main(argv: Sequence[str]) -> int:
         driver_for(command.plan)
         if not command.find_saturation:
             command.plan.check()
-        report = run_loop(_run(command))
-        return _finish(command, report)
+        if not command.faults:
+            return _finish(command, run_loop(_run(command, None)), [])
+        faults = _cluster_faults(command)
+        try:
+            report = run_loop(_run(command, faults.begin))
+        finally:
+            faults.end()
+        return _finish(command, report, faults.windows(report.started_at))
     except SystemExit as exit_:  # --help
         return int(exit_.code or 0)
     except ConfigError as error:
@@ -50,7 +57,7 @@ def main(argv: Sequence[str]) -> int:
         return FAILED
 
 
-async def _run(command: Command) -> Report:
+async def _run(command: Command, on_start: Callable[[], None] | None) -> Report:
     from minidist.load.runner import run
     from minidist.load.saturation import find
 
@@ -58,7 +65,7 @@ async def _run(command: Command) -> Report:
     with _interruptible() as stop, display:
         if not command.find_saturation:
             display.begin(command.plan)
-            return await run(command.plan, on_tick=display.tick, stop=stop, apart=True)
+            return await run(command.plan, on_tick=display.tick, stop=stop, apart=True, on_start=on_start)
         return await find(
             command.plan,
             command.slo,
@@ -105,7 +112,14 @@ def _show_trial(display: Display, trial: Trial) -> None:
     display.note(f"{rate_text(trial.rate):>12}  {latency}  {verdict}{client}")
 
 
-def _finish(command: Command, report: Report) -> int:
+def _cluster_faults(command: Command) -> ClusterFaults:
+    """Raises ConfigError, LoadError."""
+    from minidist.load.faults import ClusterFaults
+
+    return ClusterFaults(command.faults or "", command.run_dir or "")
+
+
+def _finish(command: Command, report: Report, windows: Sequence[Window]) -> int:
     """Write the reports; the exit code."""
     from minidist.load.saturation import verdict_text
 
@@ -115,7 +129,7 @@ def _finish(command: Command, report: Report) -> int:
     if command.html:
         from minidist.load.page import page
 
-        _write(command.html, page(report, verdicts))
+        _write(command.html, page(report, verdicts, windows))
     lines = [verdict_text(report)] if report.trials else []
     lines += [report.text(), *(f"  objective {verdict}" for verdict in verdicts)]
     print("\n".join(lines), file=sys.stderr if "-" in (command.json, command.html) else sys.stdout)

@@ -41,6 +41,8 @@ class Driver(ABC):
     #: Name and one line of help each; the first is the default.
     workloads: ClassVar[Mapping[str, str]]
     options: ClassVar[tuple[Option, ...]]
+    #: Whether its channels can write a history.
+    records: ClassVar[bool] = False
 
     def __init__(self, plan: Plan) -> None:
         """Raises ConfigError when the plan's URL, workload or options cannot be taken."""
@@ -51,6 +53,8 @@ class Driver(ABC):
             if name not in known:
                 raise ConfigError("--" + name.replace("_", "-"), value, f"not with a {self.target.scheme} URL")
         self.values: dict[str, Any] = {each.name: plan.options.get(each.name, each.default) for each in self.options}
+        if plan.history and not self.records:
+            raise ConfigError("--history", plan.history, f"not with a {self.target.scheme} URL, only with redis://")
         if plan.workload and plan.workload not in self.workloads:
             raise ConfigError("--workload", plan.workload, f"one of {', '.join(self.workloads)} for {self.name}")
         self.workload = plan.workload or next(iter(self.workloads))
@@ -65,6 +69,9 @@ class Driver(ABC):
 
     async def prepare(self, endpoint: Endpoint) -> None:  # noqa: B027 - most targets need nothing
         """Whatever the target needs before the load; done once, by one process, not measured. May raise LoadError."""
+
+    def finished(self) -> None:  # noqa: B027 - most have nothing to do
+        """The load is over and nothing is under way, before anybody is told so."""
 
     async def endpoint(self) -> Endpoint:
         """Resolves the URL's host once for the whole run: the first address that accepts. Raises LoadError."""

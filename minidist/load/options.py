@@ -17,6 +17,7 @@ from minidist.runtime.config import KINDS, ConfigError, Duration, Kind, Option
 PROGRAM = "minidist load"
 
 _COUNT = KINDS[int]
+_FILE = Kind("FILE", "a file", str)
 _DURATION = KINDS[Duration]
 
 
@@ -53,6 +54,7 @@ PLAN_OPTIONS = (
         name="max_in_flight", kind=_COUNT, minimum=1, maximum=10_000_000,
     ),
     Option("Seeds keys, values, poisson arrivals and pauses.", name="seed", kind=_COUNT),
+    Option("Write what each connection did and saw, for minidist check (redis URLs).", name="history", kind=_FILE),
 )  # fmt: skip
 #: What is done with it.
 RUN_OPTIONS = (
@@ -61,8 +63,10 @@ RUN_OPTIONS = (
         name="find_saturation", kind=KINDS[bool], default=False,
     ),
     Option("Upper limits, p99=50ms,error-rate=0.01; exit 3 when one is exceeded.", name="slo", kind=SLO, default=()),
-    Option("Write the figures as a JSON object; - is standard output.", name="json", kind=Kind("FILE", "a file", str)),
-    Option("Write a page with charts, complete in itself.", name="html", kind=Kind("FILE", "a file", str)),
+    Option("Write the figures as a JSON object; - is standard output.", name="json", kind=_FILE),
+    Option("Write a page with charts, complete in itself.", name="html", kind=_FILE),
+    Option("Faults (a JSON list) set in the running cluster while the load lasts.", name="faults", kind=_FILE),
+    Option("The run directory of that cluster, when several run.", name="run_dir", kind=Kind("DIR", "a path", str)),
     Option("No progress on standard error.", name="quiet", kind=KINDS[bool], default=False),
 )  # fmt: skip
 
@@ -78,6 +82,8 @@ class Command:
     slo: Sequence[Limit] = ()
     json: str | None = None
     html: str | None = None
+    faults: str | None = None
+    run_dir: str | None = None
     quiet: bool = False
 
 
@@ -91,6 +97,10 @@ def read(argv: Sequence[str]) -> Command:
     driver_values = {name: _read(each, flags[name]) for name, each in of_drivers.items() if name in flags}
     if values.get("find_saturation") and "concurrency" in values:
         raise ConfigError("--concurrency", values["concurrency"], "without --find-saturation, which uses --connections")
+    if values.get("find_saturation"):
+        for name in ("history", "faults"):
+            if name in values:
+                raise ConfigError(f"--{name}", values[name], "without --find-saturation, which runs many loads")
     plan_values = {
         each.name + "_ms" * (each.name in _DURATIONS): values.pop(each.name)
         for each in PLAN_OPTIONS

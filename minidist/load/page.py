@@ -11,12 +11,15 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from html import escape
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from minidist import __version__
 from minidist.load.recorder import Interval, merged
 from minidist.load.report import Report
 from minidist.load.slo import Verdict
+
+if TYPE_CHECKING:
+    from minidist.load.faults import Window
 
 TEMPLATE = Path(__file__).with_name("page.html")
 MAX_POINTS = 300
@@ -26,16 +29,16 @@ REQUESTS_PER_POINT = 20
 _POINTS_PER_HALVING = 8
 
 
-def page(report: Report, verdicts: Sequence[Verdict] = ()) -> str:
+def page(report: Report, verdicts: Sequence[Verdict] = (), faults: Sequence[Window] = ()) -> str:
     """The whole page. Slow (a millisecond per point): not for a loop that serves anything else."""
-    figures = json.dumps(_figures(report, verdicts), ensure_ascii=False, separators=(",", ":"))
+    figures = json.dumps(_figures(report, verdicts, faults), ensure_ascii=False, separators=(",", ":"))
     title = escape(f"{report.workload} on {report.to_json()['url']}")
     # "</script>" within a string of the data would end the script.
     template = TEMPLATE.read_text(encoding="utf-8")
     return template.replace("{{title}}", title).replace("{{figures}}", figures.replace("<", "\\u003c"))
 
 
-def _figures(report: Report, verdicts: Sequence[Verdict]) -> dict[str, Any]:
+def _figures(report: Report, verdicts: Sequence[Verdict], faults: Sequence[Window]) -> dict[str, Any]:
     return {
         "report": report.to_json(),
         "started": datetime.fromtimestamp(report.started_at, UTC).strftime("%Y-%m-%d %H:%M:%S UTC"),
@@ -47,6 +50,7 @@ def _figures(report: Report, verdicts: Sequence[Verdict]) -> dict[str, Any]:
         "client_busy": report.client_busy,
         "warnings": report.warnings(),
         "objectives": [{"text": str(each), "kept": each.kept} for each in verdicts],
+        "faults": [{"text": each.text, "from": each.from_s, "to": each.to_s} for each in faults],
         "points": [_point(each) for each in _points(report)],
         "distribution": _distribution(report.total),
         "trials": [

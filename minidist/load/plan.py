@@ -74,6 +74,8 @@ class Plan:
     #: A waiting arrival costs 32 bytes; more of them than this say no more about the server.
     max_in_flight: int = 100_000
     seed: int = 1
+    #: The file that says what each connection did and saw.
+    history: str = ""
     options: Mapping[str, Any] = field(default_factory=dict)
 
     def check(self) -> None:
@@ -90,6 +92,8 @@ class Plan:
             raise ConfigError("--duration", self.duration_ms, "more than 0")
         if self.timeout_ms < 1:
             raise ConfigError("--timeout", self.timeout_ms, "more than 0")
+        if self.history and self.processes > 1:
+            raise ConfigError("--processes", self.processes, "1 with --history, which has one clock")
         if self.processes > self.channels:
             raise ConfigError("--processes", self.processes, f"at most one per connection, here {self.channels}")
 

@@ -28,9 +28,13 @@ _EPSILON_S = 1e-6
 
 
 async def run_processes(
-    plan: Plan, driver: Driver, on_tick: Callable[[Interval], None] | None, stop: asyncio.Event | None
+    plan: Plan,
+    driver: Driver,
+    on_tick: Callable[[Interval], None] | None,
+    stop: asyncio.Event | None,
+    on_start: Callable[[], None] | None = None,
 ) -> Report:
-    """As `runner.run`, for plans with more than one process."""
+    """As `runner.run`, for plans with more than one process. `on_start` is called when all is connected, just before."""
     intervals: list[Interval] = []
 
     def emit(interval: Interval) -> None:
@@ -45,6 +49,8 @@ async def run_processes(
         for number in range(plan.processes):
             workers.append(await Worker.start(plan, number))  # noqa: PERF401 - those started must be ended if one fails
         await asyncio.gather(*(worker.ready() for worker in workers))
+        if on_start:
+            on_start()
         start_s, started_at = perf_counter() + HEAD_START_S, time.time() + HEAD_START_S
         for worker in workers:
             worker.send({"start_s": start_s})

@@ -36,24 +36,31 @@ GRACE_S = 1.0
 
 
 async def run(
-    plan: Plan, *, on_tick: OnTick | None = None, stop: asyncio.Event | None = None, apart: bool = False
+    plan: Plan,
+    *,
+    on_tick: OnTick | None = None,
+    stop: asyncio.Event | None = None,
+    apart: bool = False,
+    on_start: Callable[[], None] | None = None,
 ) -> Report:
     """Make the load and report. Setting `stop` ends it early, with a report of what was; cancelling ends it without.
 
-    `on_tick` is called with each interval as it ends, on this loop. `apart` keeps the load off this loop even if it is
-    made by one process, so that whatever else runs here (a display, say) does not delay it; it costs a quarter of a
-    second. Raises ConfigError and LoadError.
+    `on_start` is called when all is connected, just before the load begins, and `on_tick` with each interval as it
+    ends, both on this loop. `apart` keeps the load off this loop even if it is made by one process, so that whatever
+    else runs here (a display, say) does not delay it; it costs a quarter of a second. Raises ConfigError and LoadError.
     """
     plan.check()
     driver = driver_for(plan)
     if plan.processes > 1 or apart:
         from minidist.load.processes import run_processes
 
-        return await run_processes(plan, driver, on_tick, stop)
+        return await run_processes(plan, driver, on_tick, stop, on_start)
     share = Share(plan, driver, 0)
     intervals: list[Interval] = []
     try:
         await share.prepare()
+        if on_start:
+            on_start()
         started_at = time.time()
         await share.go(perf_counter(), lambda each: _keep(each, intervals, on_tick), stop)
     finally:
@@ -151,6 +158,7 @@ class Share:
         on_interval(self._recorder.close(end_s))
         self.last_ok_s = max(0.0, self._recorder.last_ok_s - start_s)
         self.cpu_s = time.process_time() - cpu_s
+        self._driver.finished()
 
     async def _load(self, dispatcher: Dispatcher, start_s: float, stop: asyncio.Event | None) -> None:
         await self._window(start_s, stop)

@@ -91,8 +91,9 @@ def test_a_report_that_cannot_be_written_is_exit_1(
     [
         ((), "given 'the following arguments are required: URL'"),
         (("http://h/", "--bogus"), "--bogus: given '--bogus', allowed: the options of minidist load --help"),
-        (("http://h/", "--history", "f"), "--history: given '--history f', allowed: the options of"),
-        (("http://h/", "--faults", "f"), "--faults: given '--faults f', allowed: the options of"),
+        (("http://h/", "--history", "f"), "--history: given 'f', allowed: not with a http URL"),
+        (("http://h/", "--faults", "f"), "--faults: given 'f', allowed: a JSON list of faults"),
+        (("http://h/", "--hysteria", "f"), "--hysteria: given '--hysteria f', allowed: the options of"),
         (("http://h/", "--rate"), "--rate: given 'expected one argument'"),
         (("http://h/", "--rate", "fast"), "--rate: given 'fast', allowed: requests per second such as 500, 2.5k, 1m"),
         (("http://h/", "--duration", "10"), "--duration: given '10', allowed: a duration such as"),

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
 from minidist.load.channel import Endpoint, StreamChannel, Wiring
@@ -20,17 +20,23 @@ from minidist.wire.resp import encode_command
 from minidist.wire.resp_client import NOTHING, ReplyError, ReplyReader
 from minidist.wire.resp_plain import ProtocolError
 
+if TYPE_CHECKING:
+    from minidist.load.history import History
+
 #: As redis-benchmark does.
 KEYS_PER_MSET = 10
 #: Where a key's number goes.
 NUMBER = b"000000000000"
 _PRELOAD_BATCH = 500
+#: Workloads that a history can tell.
+RECORDED = ("get-set", "get", "set", "incr")
 
 
 class Redis(Driver):
     name = "redis"
     schemes = ("redis", "rediss")
     tls_schemes = ("rediss",)
+    records = True
     default_ports = {"redis": 6379, "rediss": 6379}  # noqa: RUF012
     workloads = {  # noqa: RUF012
         "get-set": "GET and SET of random keys in the proportion of --ratio",
@@ -59,9 +65,29 @@ class Redis(Driver):
         if database and not (database.isascii() and database.isdigit()):
             raise ConfigError("URL", self.target.path, "a database number as its path")
         self.database = int(database or 0)
+        self.history = self._history(plan) if plan.history else None
+
+    def _history(self, plan: Plan) -> History:
+        """Raises ConfigError for options that a history could not tell."""
+        from minidist.load.history import History
+
+        if self.workload not in RECORDED:
+            raise ConfigError("--workload", self.workload, f"one of {', '.join(RECORDED)} with --history")
+        for option, allowed in (("pipeline", 1), ("ttl", 0), ("preload", False)):
+            if self.values[option] != allowed:
+                raise ConfigError(f"--{option}", self.values[option], f"{allowed} with --history")
+        return History(plan.history)
 
     def channel(self, wiring: Wiring) -> RedisChannel:
-        return RedisChannel(wiring, self)
+        if self.history is None:
+            return RedisChannel(wiring, self)
+        from minidist.load.drivers.redis_history import RecordingChannel
+
+        return RecordingChannel(wiring, self, self.history)
+
+    def finished(self) -> None:
+        if self.history is not None:
+            self.history.close()
 
     def greetings(self) -> list[bytes]:
         """Commands that open a connection; each must be answered without error."""

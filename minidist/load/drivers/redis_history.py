@@ -1,0 +1,104 @@
+"""RESP connections that write down what they do: one command under way each, every written value another one.
+
+GET is `read`, SET `write`, INCR `add` 1. What an answer means follows the toolkit's rule for what clients are told: an
+error of `NO_EFFECT` means that the command had none; after any other error of a write, and after a lost connection,
+nobody knows. Keys are this run's own (`history:RUN:…`), because whatever they held before is no part of the history.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from minidist.load.channel import Wiring
+from minidist.load.drivers.redis import Redis, RedisChannel
+from minidist.wire.resp import encode_command
+from minidist.wire.resp_client import NOTHING, ReplyError
+from minidist.wire.resp_plain import ProtocolError
+
+if TYPE_CHECKING:
+    from minidist.load.history import History, Operation
+
+NO_EFFECT = (
+    "ASK", "CLUSTERDOWN", "ERR", "LOADING", "MISCONF", "MOVED", "NOAUTH", "NOPERM", "OOM", "READONLY", "TRYAGAIN",
+    "WRONGTYPE",
+)  # fmt: skip
+PADDING = "."
+
+
+class RecordingChannel(RedisChannel):
+    """One connection, one operation at a time."""
+
+    def __init__(self, wiring: Wiring, driver: Redis, history: History) -> None:
+        super().__init__(wiring, driver)
+        self._history = history
+        self._choose = _chooser(wiring, driver, history.run)
+        self._size = driver.values["value_size"]
+        self._process = next(history.processes)
+        self._operation: Operation | None = None
+
+    def encode(self, count: int) -> bytes:
+        f, key = self._choose()
+        value: str | int | None = None
+        words = ["GET", key]
+        if f == "write":
+            value = str(next(self._history.values))
+            words = ["SET", key, value.ljust(self._size, PADDING)]
+        elif f == "add":
+            value, words = 1, ["INCR", key]
+        self._operation = self._history.invoke(self._process, f, key, value)
+        return encode_command([word.encode() for word in words])
+
+    def data_received(self, data: bytes) -> None:
+        now_s = self.received(data)
+        reader = self._reader
+        try:
+            reader.feed(data)
+            while (reply := reader.next()) is not NOTHING:
+                if self._greetings_due:
+                    self._greeted(reply)
+                elif self._operation is None:
+                    self.lost("bad-reply")
+                else:
+                    self._completed(self._operation, reply, now_s)
+        except ProtocolError:
+            self.lost("bad-reply")
+        self.settled(now_s)
+
+    def _completed(self, operation: Operation, reply: Any, now_s: float) -> None:
+        self._operation = None
+        if not isinstance(reply, ReplyError):
+            self._history.ok(operation, reply.decode().rstrip(PADDING) if isinstance(reply, bytes) else reply)
+            self.answered(now_s)
+            return
+        text = str(reply)
+        if operation.f == "read" or text.startswith(NO_EFFECT):
+            self._history.fail(operation, text)
+        else:
+            self._unknown(operation, text)
+        self.refused(text.partition(" ")[0] or "ERR")
+
+    def _unknown(self, operation: Operation, error: str) -> None:
+        self._history.info(operation, error)
+        self._process = next(self._history.processes)
+
+    def _fail_under_way(self, kind: str) -> None:
+        operation, self._operation = self._operation, None
+        if operation is not None and operation.f == "read":
+            self._history.fail(operation, kind)
+        elif operation is not None:
+            self._unknown(operation, kind)
+        super()._fail_under_way(kind)
+
+
+def _chooser(wiring: Wiring, driver: Redis, run: str) -> Callable[[], tuple[str, str]]:
+    """What makes the next operation: its `f` and its key."""
+    chance, keys, workload = wiring.rng.random, driver.values["keys"], driver.workload
+    reads, writes = driver.values["ratio"]
+    share = {"get": 1.0, "get-set": reads / (reads + writes)}.get(workload, 0.0)
+    change = "add" if workload == "incr" else "write"
+
+    def choose() -> tuple[str, str]:
+        return ("read" if chance() < share else change), f"history:{run}:{int(chance() * keys)}"
+
+    return choose
