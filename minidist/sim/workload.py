@@ -13,6 +13,7 @@ import asyncio
 import functools
 import importlib
 import random
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -87,7 +88,7 @@ class Exchange(asyncio.Protocol):
             raise Broken("timed out", sent=True) from None
 
 
-class Client:
+class Client(ABC):
     """One client: it works until told to stop, and connects again whenever it must."""
 
     def __init__(self, workload: "Workload", name: str, target: SimNode) -> None:

@@ -16,7 +16,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 
 PURE_LAYERS = ("structures", "wire", "engines")
-TOOLS = ("cluster", "load", "sim", "testing", "cli", "run", "__main__")
+TOOLS = ("check", "cluster", "load", "sim", "testing", "cli", "run", "__main__")
 
 
 @dataclass(frozen=True)
