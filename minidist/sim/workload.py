@@ -106,11 +106,13 @@ class Client(ABC):
         if self.exchange is not None:
             self.exchange.transport.close()
 
+    @abstractmethod
     async def step(self) -> None:
-        raise NotImplementedError
+        """One operation, recorded."""
 
+    @abstractmethod
     def reader(self) -> Reader:
-        raise NotImplementedError
+        """What turns the bytes of a new connection into whole answers."""
 
     async def ask(self, request: bytes) -> Any:
         """One exchange, on a connection made for it if there is none. Raises Broken."""
