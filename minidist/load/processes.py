@@ -34,7 +34,7 @@ async def run_processes(
     stop: asyncio.Event | None,
     on_start: Callable[[], None] | None = None,
 ) -> Report:
-    """As `runner.run`, for plans with more than one process. `on_start` is called when all is connected, just before."""
+    """As `runner.run`, for plans with more than one process."""
     intervals: list[Interval] = []
 
     def emit(interval: Interval) -> None:
