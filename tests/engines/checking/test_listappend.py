@@ -146,8 +146,8 @@ def test_lone_appends_and_reads(transcript):
 def test_what_the_evidence_leaves_standing():
     verdict = check(one_by_one("x1", "x="), "list-append")
     assert verdict.notes == [
-        "broken: strict serializability; no evidence here against: read uncommitted, read committed, snapshot isolation,"
-        " serializability"
+        "broken: strict serializability; no evidence here against: read uncommitted, read committed, "
+        "snapshot isolation, serializability"
     ]
 
 

@@ -53,7 +53,7 @@ def test_it_holds(judge, events):
 @pytest.mark.parametrize(
     ("name", "headline", "events"),
     [
-        ("lost record", "process 0's 11 was acknowledged at offset 1 of partition 0 of \"k\" (0.003000 s) and never polled",
+        ("lost record", "process 0's 11 was acknowledged at offset 1 of partition 0 of \"k\" (0.003000 s) and never",
          [*produced(0, 1, 2), *got(1, (0, 10)), "1 assign [0]", "1 ok", *got(1, (2, 12))]),
         ("duplicate", "10 lies at offset 0 of partition 0 of \"k\" and at offset 1 of partition 0",
          [*produced(0), *got(1, (0, 10), (1, 10))]),
