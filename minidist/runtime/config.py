@@ -192,7 +192,9 @@ class Config:
     admin: Address = option(Address("127.0.0.1", 0), "The admin port (HTTP): status, metrics, faults, clock.")
     admin_token_file: str = option("", "File with the token that the admin port asks for; needed off loopback.")
     auth_file: str = option("", "File of `user:password` lines; `default:password` is for clients without a user.")
-    data_dir: str = option("", "An existing directory for data. Without it: a temporary one that goes with the process.")
+    data_dir: str = option(
+        "", "An existing directory for data. Without it: a temporary one that goes with the process."
+    )
     name: str = option("", "The node's name in logs, events and clusters; by default COMPONENT-1.")
     log_level: Literal["debug", "info", "warning", "error"] = option("info", "The least serious log line written.")
     log_format: Literal["text", "json"] = option("text", "Log lines for people or for machines, on stderr.")

@@ -1,4 +1,4 @@
-"""The replicated register under simulation: right as it is; each planted bug is found. Campaigns: docs/simulation.md."""
+"""The replicated register under simulation: right as it is, each planted bug found. More in docs/simulation.md."""
 
 from pathlib import Path
 
