@@ -14,12 +14,16 @@ What is killed, in an order that leaves no gap:
 4. on Linux, whatever carries the cluster's mark in its environment: programs that a user's program started in a
    session of their own.
 
+The command of `minidist run` has a guard of its own, between the launcher and it: see `watching()`.
+
 A launcher that leaves its cluster running (`up -d`) writes DETACH first; from then on only the supervisor's end counts.
 """
 
+import contextlib
 import os
 import select
 import signal
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
@@ -28,6 +32,7 @@ from minidist.runtime.forkserver import close_all_but
 
 DETACH = b"d"
 MARK_VARIABLE = "MINIDIST_GUARD"
+MAX_SWEEPS = 100  # the last step looks again until it finds nobody new: what it kills may just have forked
 
 
 @dataclass(slots=True)
@@ -54,6 +59,29 @@ class Guard:
             _, self.status = os.waitpid(self.pid, 0)
         if self.status:
             _kill_marked(self.mark)
+
+
+def full_mark(token: str) -> str:
+    """What to put into MARK_VARIABLE. What runs inside another cluster's node goes with both."""
+    outer = os.environ.get(MARK_VARIABLE)
+    return f"{outer}:{token}" if outer else token
+
+
+@contextlib.contextmanager
+def watching() -> Iterator[str]:
+    """Guard what the caller runs meanwhile: nothing that carries this mark outlives the block, nor this process.
+
+    Gives the value for MARK_VARIABLE. The command may stay in the terminal's process group, so that Ctrl-C reaches it.
+    """
+    token = os.urandom(16).hex()
+    launcher_pipe, kept_open = os.pipe()  # the lifeline is ours and says enough
+    guard = start(launcher_pipe, token)
+    try:
+        yield full_mark(token)
+    finally:
+        guard.finish()
+        os.close(guard.announcements)
+        os.close(kept_open)
 
 
 def start(launcher_pipe: int, mark: str) -> Guard:
@@ -155,15 +183,28 @@ def _kill(function: object, number: int) -> None:
 
 def _kill_marked(mark: str) -> None:
     """SIGKILL every process that inherited the mark. Needs /proc; elsewhere the process groups have to do."""
+    killed: set[str] = set()
+    for _ in range(MAX_SWEEPS):
+        new = _marked(mark) - killed
+        if not new:
+            return
+        for name in new:
+            _kill(os.kill, int(name))
+        killed |= new
+
+
+def _marked(mark: str) -> set[str]:
+    """The numbers of the processes that carry the mark, this one not among them."""
     try:
         numbers = [name for name in os.listdir("/proc") if name.isdigit()]
     except OSError:
-        return
-    own = os.getpid()
+        return set()
+    found = set()
     for name in numbers:
         try:
             environment = Path(f"/proc/{name}/environ").read_bytes()
         except OSError:
             continue
-        if mark.encode() in environment and int(name) != own:
-            _kill(os.kill, int(name))
+        if mark.encode() in environment and int(name) != os.getpid():
+            found.add(name)
+    return found

@@ -134,11 +134,10 @@ def _supervise(options: UpOptions, launcher: socket.socket, watched: int) -> int
     from minidist.runtime.forkserver import ForkServer
 
     token = os.urandom(16).hex()
-    outer = os.environ.get(guard.MARK_VARIABLE)  # a cluster inside a cluster's node goes with both
     guarding = guard.start(watched, token)
     fork_server = ForkServer.start(guarding.announcements, _needed_modules(options.file))
     try:
-        supervisor = Supervisor(options, launcher, fork_server, guarding, f"{outer}:{token}" if outer else token)
+        supervisor = Supervisor(options, launcher, fork_server, guarding, guard.full_mark(token))
         code = supervisor.run()
     finally:
         guarding.finish()

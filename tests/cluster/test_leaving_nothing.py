@@ -60,6 +60,23 @@ def test_when_the_launcher_is_killed(project):
     project.until_gone(processes)
 
 
+@pytest.mark.parametrize("already_up", [False, True])
+def test_when_the_launcher_of_a_command_is_killed(project, already_up):
+    project.topology(project.WEB)
+    if already_up:
+        project.run("up", "-d")
+    run = project.begin("run", "--", "sh", "-c", "setsid sleep 1000 & echo $$; sleep 1000 & sleep 1000")
+    leader = int(run.stdout.readline())
+    command = project.until(lambda: len(found := project.family(leader)) == 4 and found)
+    assert os.getpgid(leader) == os.getpgid(run.pid)  # Ctrl-C reaches it
+    processes = command if already_up else [*command, *project.family(run.pid)]
+    run.kill()
+    run.wait()
+    project.until_gone(processes)
+    if already_up:
+        assert project.states() == {"web-1": "running"}
+
+
 def test_when_the_launcher_is_killed_and_the_supervisor_stopped(project):
     project.topology(TOPOLOGY)
     up = project.begin("up")

@@ -78,11 +78,18 @@ def _split(argv: list[str]) -> tuple[list[str], list[str]]:
 
 
 def _command(command: list[str], variables: dict[str, str]) -> int:
-    """Run a command with the cluster's variables; its exit code as a shell would tell it."""
+    """Run a command with the cluster's variables; its exit code as a shell would tell it.
+
+    It stays in our process group, so that the terminal is its too, and dies with us, however that happens.
+    """
     import subprocess
 
+    from minidist.cluster import guard
+
     try:
-        code = subprocess.run(command, env=os.environ | variables, check=False).returncode
+        with guard.watching() as mark:
+            environment = os.environ | variables | {guard.MARK_VARIABLE: mark}
+            code = subprocess.run(command, env=environment, check=False).returncode
     except OSError as error:
         raise VerbError(f"cannot run {command[0]}: {error.strerror}", USAGE) from error
     return code if code >= 0 else 128 - code
