@@ -22,7 +22,7 @@ from minidist.engines.checking.models import (
 )
 from minidist.engines.checking.operation import Operation
 from minidist.engines.checking.search import Stuck, search
-from minidist.engines.checking.shrink import Rest, smallest
+from minidist.engines.checking.shrink import Rest, smallest, smallest_of_counter
 from minidist.engines.checking.values import Key, show
 from minidist.engines.checking.verdict import Budget, GaveUpError, Verdict, Violation, verdict_for
 from minidist.engines.checking.words import Words
@@ -98,12 +98,17 @@ class _Failure:
         return self._smaller_register(rest, self.values, words)
 
     def _rest(self, budget: Budget) -> Rest:
+        def violates(steps: Sequence[Step], initial: tuple[int, ...]) -> bool:
+            return search(steps, budget, initial) is not None
+
         assert self.stuck is not None
+        if self.values is None:
+            return smallest_of_counter(self.steps, violates)
         try:
             stuck = search(self.steps, budget, trail=True) or self.stuck
         except GaveUpError:
             stuck = self.stuck
-        return smallest(self.steps, stuck, lambda steps, initial: search(steps, budget, initial) is not None)
+        return smallest(self.steps, stuck, violates)
 
     def _values(self) -> Values:
         assert self.values is not None

@@ -83,11 +83,7 @@ class Stuck:
 def search(
     steps: Sequence[Step], budget: Budget, initial: tuple[State, ...] = (0,), *, trail: bool = False
 ) -> Stuck | None:
-    """None when the steps are linearizable from one of the states. Raises GaveUpError when the budget is spent.
-
-    With `trail` the search does not look ahead to later reads (short cut 7): where it is stuck is then the first
-    operation that cannot be, and its trail says what could be before for no other reason than what came before.
-    """
+    """None when the steps are linearizable from one of the states. Raises GaveUpError when the budget is spent."""
     for effort in EFFORTS:
         attempt = _Search(steps, budget, initial, effort, trail)
         stuck = attempt.run()
@@ -123,7 +119,7 @@ class _Search:
         self._seen_until = _seen_until(steps)
         self._has_writes = any(step.kind is Kind.WRITE for step in steps)
         self._with_trail = trail
-        self._ceilings = _ceilings(steps) if _only_grows(steps) and not trail else None
+        self._ceilings = _ceilings(steps) if _only_grows(steps) else None
         self._ceiling = min((step.sees for step in steps if step.kind is Kind.READ), default=NEVER)
 
     def run(self) -> Stuck | None:
@@ -322,7 +318,7 @@ class _Search:
             alike.setdefault((state, done & ~optional), []).append((done & optional, hidden))
         kept: _Frontier = {}
         for (state, done), rest in alike.items():
-            for used, hidden in _undominated(rest):
+            for used, hidden in _undominated(rest, self._budget):
                 kept[(state, done | used, hidden)] = None
         return kept
 
@@ -340,13 +336,14 @@ def _first(equals: list[tuple[int, Step]], done: int) -> tuple[int, Step]:
     return 0, equals[0][1]
 
 
-def _undominated(entries: list[tuple[int, int]]) -> list[tuple[int, int]]:
+def _undominated(entries: list[tuple[int, int]], budget: Budget) -> list[tuple[int, int]]:
     """Of (optional used, hidden) those for which no other used a subset and hides a superset."""
     if len(entries) < 2:
         return entries
     entries.sort(key=lambda entry: (entry[0].bit_count(), -entry[1].bit_count()))
     kept: list[tuple[int, int]] = []
     for used, hidden in entries:
+        budget.spend(1 + len(kept) // 8)
         if not any(other & used == other and more & hidden == hidden for other, more in kept):
             kept.append((used, hidden))
     return kept

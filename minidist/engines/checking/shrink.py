@@ -15,7 +15,7 @@ Input", IEEE TSE 2002): halves, quarters, … single operations, until no single
 smallest rest so far is returned: it is evidence too.
 """
 
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
@@ -49,7 +49,7 @@ Violates = Callable[[Sequence[Step], tuple[State, ...]], bool]
 
 
 def smallest(steps: Sequence[Step], stuck: Stuck, violates: Violates) -> Rest:
-    """The most readable part of steps on which the search was stuck.
+    """The most readable part of a register's steps, on which the search was stuck.
 
     Tried in turn: the last steps, whatever the object held before them; all steps; the last steps, from the states that
     the search knows to be possible.
@@ -57,9 +57,6 @@ def smallest(steps: Sequence[Step], stuck: Stuck, violates: Violates) -> Rest:
     known = _until(steps, stuck.step.ended)
     best = Rest(known, is_smallest=False)
     try:
-        if not stuck.trail and not violates(known, best.initial):
-            # The search looked ahead: what it was stuck on is impossible because of something later.
-            known, best = list(steps), Rest(list(steps), is_smallest=False)
         for begin in (_from_any_state, _from_the_beginning, _from_known_states):
             found = begin(known, stuck, violates)
             if found is not None:
@@ -73,9 +70,30 @@ def smallest(steps: Sequence[Step], stuck: Stuck, violates: Violates) -> Rest:
     return best
 
 
+def smallest_of_counter(steps: Sequence[Step], violates: Violates) -> Rest:
+    """The same for a counter: the shortest violating beginning, of it the last 1, 2, 4 … reads, of them the fewest.
+
+    Where the search of a counter is stuck does not matter: it looks ahead to later reads.
+    """
+    best = Rest(list(steps), is_smallest=False)
+    try:
+        ends = sorted(step.ended for step in steps if step.kind is Kind.READ)
+        first = bisect_left(ends, True, key=lambda end: violates(_until(steps, end), best.initial))
+        best = Rest(_until(steps, ends[first]), is_smallest=False)
+        reads = [place for place, step in enumerate(best.steps) if step.kind is Kind.READ]
+        count = 1
+        while count < len(reads):
+            rest = _without_from_counter(best, range(reads[-count]))
+            if rest is not None and violates(rest.steps, rest.initial):
+                best = rest
+                break
+            count *= 2
+        return shrink(best, violates)
+    except GaveUpError:
+        return best
+
+
 def _from_any_state(steps: Sequence[Step], stuck: Stuck, violates: Violates) -> Rest | None:
-    if any(step.kind is Kind.ADD for step in steps):
-        return None
     states = tuple(dict.fromkeys([0, FORGOTTEN, *(step.sees for step in steps)]))
     begins = frozenset(step.began for step in steps)
     trail = [Moment(moment.line, states, frozenset(), begins) for moment in stuck.trail]

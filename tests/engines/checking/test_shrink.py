@@ -5,9 +5,9 @@ from checking import Shape, falsified, history
 
 from minidist.engines.checking import Budget, Judgement, check
 from minidist.engines.checking.history import read
-from minidist.engines.checking.models import Values, counter_steps, register_steps
+from minidist.engines.checking.models import Kind, Values, counter_steps, register_steps
 from minidist.engines.checking.search import search
-from minidist.engines.checking.shrink import Rest, shrink, smallest
+from minidist.engines.checking.shrink import Rest, shrink, smallest, smallest_of_counter
 from minidist.engines.checking.verdict import GaveUpError
 
 
@@ -16,6 +16,8 @@ def stuck_on(steps, initial=(0,)):
 
 
 def smallest_of(steps):
+    if any(step.kind is Kind.ADD for step in steps):
+        return smallest_of_counter(steps, stuck_on)
     return smallest(steps, search(steps, Budget(), trail=True), stuck_on)
 
 
