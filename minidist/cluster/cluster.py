@@ -8,9 +8,9 @@ Groups start as soon as the groups they refer to are ready, and stop as soon as 
 """
 
 import asyncio
+import contextlib
 import json
 import os
-import shutil
 import signal
 import time
 from collections.abc import Callable, Coroutine, Iterable, Sequence
@@ -36,6 +36,8 @@ LAST_LINES = 20
 LAST_LINES_BYTES = 16 * 1024
 LAST_EVENTS_S = 0.2  # what a node said last is read when its connection ends, which is at once
 MAX_LOG_BYTES = 64 * 1024**2  # per node: hours of a busy log, and no full disk overnight
+KEPT_LOG_BYTES = 4 * 1024**2  # of a log that is started anew: a bounded copy, however far it got between two looks
+LOG_CHECK_S = 0.5
 
 ADDRESS_IN_USE_HINT = (
     "\n  hint: the launcher keeps its $PORT reserved; it must listen with SO_REUSEADDR, as servers usually do"
@@ -252,14 +254,16 @@ class Cluster:
         await readiness.until_ready(probe, waiting)
         waiting("")
 
-    def trim_logs(self) -> None:
-        """Start those logs anew that have grown too long; what was in them is kept once, as NODE.log.old."""
-        for node in self.nodes:
-            log = self.run_dir.log_of(node.name)
-            if log.exists() and log.stat().st_size > MAX_LOG_BYTES:
-                shutil.copyfile(log, log.with_suffix(".log.old"))
-                os.truncate(log, 0)  # the node appends, so it goes on at the new end
-                node.log_start = 0
+    async def keep_logs_short(self) -> None:
+        """Until cancelled, start those logs anew that have grown too long; their end is kept once, as NODE.log.old."""
+        while True:
+            for node in self.nodes:
+                log = self.run_dir.log_of(node.name)
+                if log.exists() and log.stat().st_size > MAX_LOG_BYTES:
+                    begin_anew(log)
+                    node.log_start = 0
+                    await asyncio.sleep(0)  # others' turn
+            await asyncio.sleep(LOG_CHECK_S)
 
     def unready(self, nodes: Sequence[Node]) -> str:
         """What a time-out says: who is not ready, what is missing, and the last lines of those that run."""
@@ -342,13 +346,13 @@ class Cluster:
             self._signal(node, signal.SIGKILL)
             await asyncio.wait({life})
 
-    async def kill(self, nodes: Sequence[Node]) -> None:
+    async def kill(self, nodes: Sequence[Node], ending: Ending = Ending.KILL) -> None:
         """SIGKILL to just these, with whatever they forked."""
-        await together(self._kill(node) for node in nodes)
+        await together(self._kill(node, ending) for node in nodes)
 
-    async def _kill(self, node: Node) -> None:
+    async def _kill(self, node: Node, ending: Ending) -> None:
         process = node.process
-        node.intend(Ending.KILL)
+        node.intend(ending)
         self._signal(node, signal.SIGKILL)
         while process is not None and node.process is process:
             await node.changed.wait()
@@ -388,6 +392,15 @@ def _ready_line_reader(node: Node, log: Path) -> Callable[[bytes], None]:
                 file.write(line + b"\n")
 
     return take
+
+
+def begin_anew(log: Path) -> None:
+    """Empty a log, its last KEPT_LOG_BYTES kept beside it. Whoever writes it appends, so it goes on at the new end."""
+    with contextlib.suppress(OSError), open(log, "rb") as file:  # a full disk is no reason not to empty it
+        file.seek(max(0, file.seek(0, os.SEEK_END) - KEPT_LOG_BYTES))
+        log.with_suffix(".log.old").write_bytes(file.read(KEPT_LOG_BYTES))
+    with contextlib.suppress(FileNotFoundError):
+        os.truncate(log, 0)
 
 
 def last_lines(log: Path, start: int = 0, count: int = LAST_LINES) -> list[str]:

@@ -39,7 +39,6 @@ if TYPE_CHECKING:
 DEFAULT_FILE = "minidist.toml"
 DEFAULT_TIMEOUT_S = 30.0
 STOP_TIMEOUT_S = 5.0
-LOG_CHECK_S = 5.0
 ATTACH_TIMEOUT_S = 5.0  # a launcher that has not come by then is gone
 
 
@@ -275,17 +274,17 @@ class Supervisor:
         import asyncio
 
         self.cluster.events.emit("", "up", file=self.topology.file)
+        trimming = asyncio.create_task(self.cluster.keep_logs_short())
         starting = asyncio.create_task(self.start_everything(self.options.timeout_s))
         either: list[asyncio.Future[Any]] = [starting, self.down]
         await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
         failure = starting.result() if starting.done() else "it was stopped before everything was ready"
         if not failure:
             self.outcome.set_result("")
-            while not self.down.done():
-                await asyncio.wait([self.down], timeout=LOG_CHECK_S)
-                self.cluster.trim_logs()
+            await asyncio.wait([self.down])
         starting.cancel()
         await self.cluster.stop_groups(self.down.result() if self.down.done() else STOP_TIMEOUT_S)
+        trimming.cancel()
         self.cluster.events.emit("", "down")
         if failure:
             self.outcome.set_result(failure)

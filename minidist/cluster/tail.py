@@ -1,6 +1,6 @@
 """Reading nodes' logs as they grow. The nodes write their files themselves, so following them needs nobody's help."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -8,6 +8,7 @@ from minidist.cluster.rundir import RunDir
 
 POLL_S = 0.05
 MAX_READ_BYTES = 1024 * 1024
+MAX_LINE_BYTES = 64 * 1024  # what has no end by then is shown in pieces
 
 
 @dataclass(slots=True)
@@ -29,18 +30,25 @@ class Tail:
         for path in self._files():
             self._positions[path] = _Position(path.stat().st_size)
 
-    def read(self, *, last: bool = False) -> list[tuple[str, str]]:
-        """(node, line) for every line written since the last call; with `last` also lines without an end."""
-        found = []
+    def read(self, *, last: bool = False) -> Iterator[tuple[str, str]]:
+        """(node, line) for every line written since the last call; with `last` also lines without an end.
+
+        What is written meanwhile is left for the next call, so this ends also when a node writes faster than we read.
+        """
         for path in self._files():
             position = self._positions.setdefault(path, _Position())
+            size = path.stat().st_size if path.exists() else 0
             while text := self._more(path, position):
                 *lines, position.rest = text.split(b"\n")
-                found += [(path.stem, line.decode("utf-8", "replace")) for line in lines]
+                if len(position.rest) > MAX_LINE_BYTES:
+                    lines.append(position.rest)
+                    position.rest = b""
+                yield from ((path.stem, line.decode("utf-8", "replace")) for line in lines)
+                if position.offset >= size:
+                    break
             if last and position.rest:
-                found.append((path.stem, position.rest.decode("utf-8", "replace")))
+                yield path.stem, position.rest.decode("utf-8", "replace")
                 position.rest = b""
-        return found
 
     def _files(self) -> list[Path]:
         if self.nodes:
