@@ -24,7 +24,7 @@ from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from minidist.cluster.node import Node, State
+from minidist.cluster.node import Ending, Node, State
 from minidist.cluster.topology import Link
 from minidist.runtime.admin_client import AdminRefused, AdminUnreachable, call
 from minidist.runtime.config import parse_duration
@@ -117,6 +117,10 @@ class Faults:
             return False
         if fault.timer is not None:
             fault.timer.cancel()
+        if fault.kind == "kill" and fault.active:
+            for node in self._present(fault.on):
+                if node.state is State.KILLED:  # nobody decided otherwise meanwhile
+                    self._cluster.start_node(node)
         if fault.kind == "pause" and fault.active:
             await self._cluster.resume(self._present(fault.on))
         await self.sync_all()
@@ -251,16 +255,17 @@ class Faults:
         """Let a fault of the list take hold. Raises FaultRefused, ClusterError."""
         fault.active = True
         nodes = self._cluster.find(fault.on)
+        _, duration_s = self._durations(fault)
         if fault.kind == "kill":
-            del self._faults[fault.id]
-            await self._cluster.kill(nodes)
+            if duration_s is None:  # done, and nothing to end
+                del self._faults[fault.id]
+            await self._cluster.kill(nodes, Ending.KILL if duration_s is None else Ending.KEPT_DOWN)
         elif fault.kind == "pause":
             await self._cluster.pause(nodes)
         else:
             for refusal in await self.sync_all():
                 raise FaultRefused(refusal)
         self._cluster.events.emit("", "fault-set", **fault.shown())
-        _, duration_s = self._durations(fault)
         if duration_s is not None:
             self._later(fault, duration_s, self._expire)
 

@@ -38,6 +38,7 @@ class Ending(Enum):
     UNEXPECTED = "unexpected"
     STOP = "stop"
     KILL = "kill"
+    KEPT_DOWN = "kept down"  #: a kill that lasts, also where the file says that the node restarts
 
 
 ALIVE = (State.STARTING, State.RUNNING, State.PAUSED)
@@ -140,7 +141,7 @@ class Node:
         """The process is gone: stopped, killed or failed, by what was intended and, if nothing was, by the code."""
         self.process, self.exit, self.role, self.waiting_for = None, code, "", ""
         unexpected = State.STOPPED if code == 0 and self.ready else State.FAILED
-        by_intention = {Ending.STOP: State.STOPPED, Ending.KILL: State.KILLED}
+        by_intention = {Ending.STOP: State.STOPPED, Ending.KILL: State.KILLED, Ending.KEPT_DOWN: State.KILLED}
         self._become(by_intention.get(self.ending, unexpected))
 
     def intend(self, ending: Ending) -> None:

@@ -176,6 +176,20 @@ def test_kill_and_pause_are_faults_too(shop):
     shop.until(lambda: shop.states()["web-2"] == "running")
 
 
+@pytest.mark.parametrize("restart", ["", 'restart = "always"'])
+def test_a_kill_with_a_duration_ends_with_the_nodes_restart(project, restart):
+    project.up(f"{project.WEB}{restart}\nreplicas = 2")
+    killed = project.run("fault", "add", "kill", "--on", "web-1", "--duration", "1h").stdout.strip()
+    assert [fault["id"] for fault in listed(project)] == [killed]
+    assert project.states() == {"web-1": "killed", "web-2": "running"}
+    project.run("fault", "rm", killed)
+    project.until(lambda: project.states()["web-1"] == "running")
+    project.run("fault", "add", "kill", "--on", "web-1", "--duration", "50ms")
+    project.until(lambda: project.states()["web-1"] == "running")
+    assert project.ps()["web-1"]["restarts"] == 2
+    assert listed(project) == []
+
+
 def test_a_fault_may_begin_later_and_end_by_itself(shop):
     shop.run("fault", "add", "reply", "--on", "cache", "--error", "ERR busy", "--at", "50ms", "--duration", "1s")
     shop.until(lambda: ask(shop, "PING") == "-ERR busy")
