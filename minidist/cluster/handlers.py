@@ -16,7 +16,7 @@ from minidist.cluster.cluster import ClusterError
 from minidist.cluster.control import Message, VerbError
 from minidist.cluster.control_server import Handler, Session
 from minidist.cluster.faults import FaultRefused
-from minidist.cluster.node import Node, State
+from minidist.cluster.node import DELIBERATE, Node, State
 from minidist.cluster.reservations import PortTaken
 from minidist.cluster.scaling import scale
 from minidist.cluster.topology import TopologyError
@@ -167,7 +167,12 @@ class Handlers:
         return variables(self.cluster)
 
     async def wait(self, request: Message, session: Session) -> Any:
+        """Nodes down or paused on purpose are left out, unless a name stands for no others."""
         nodes = self.cluster.find(request["nodes"] or list(self.cluster.groups))
+        for word in request["nodes"]:
+            named = self.cluster.find([word])
+            if all(node.state in DELIBERATE for node in named):
+                raise VerbError(", ".join(f"{node.name} is {node.state.value}" for node in named))
         await self.ready_within(nodes, request["timeout_s"])
 
     async def ready_within(self, nodes: Sequence[Node], timeout_s: float) -> None:

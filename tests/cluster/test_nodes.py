@@ -134,6 +134,8 @@ def test_wait_reports_what_is_missing_and_leaves_out_what_is_down_on_purpose(pro
     project.run("stop", "web-1")
     project.run("wait")
     project.run("wait", "web-2", "--timeout", "5s")
+    project.run("wait", "web")
+    assert project.error("wait", "web-2", "web-1", code=1) == "minidist wait: web-1 is stopped\n"
     os.kill(project.ps()["web-2"]["pid"], signal.SIGKILL)
     project.until(lambda: project.states()["web-2"] == "failed")
     assert "web-2 failed (exit -9); its last lines:" in project.error("wait", code=1)
