@@ -168,11 +168,13 @@ def _tell(launcher: socket.socket, **message: Any) -> None:
 
 def read_topology(file: str, name: str) -> "Topology":
     """The checked topology of a file. Raises TopologyError, also when there is no such file."""
-    from minidist.cluster.topology import TopologyError, Words, parse
+    from minidist.cluster.topology import NoTopologyFile, TopologyError, Words, parse
 
     path = Path(file)
     try:
         text = path.read_text(encoding="utf-8")
+    except FileNotFoundError as error:
+        raise NoTopologyFile(file) from error
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "not UTF-8"
         raise TopologyError(file, "", Words(str(reason)), "a readable topology file") from error

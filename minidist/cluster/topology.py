@@ -56,6 +56,14 @@ class TopologyError(Exception):
         self.allowed = allowed
 
 
+class NoTopologyFile(TopologyError):
+    """There is no such file: the first thing a newcomer may see, so it says what to do."""
+
+    def __init__(self, file: str) -> None:
+        super().__init__(file, "", Words("no file"), "a topology file")
+        self.args = (f"no {file} here; give a FILE, or see docs/clusters.md for how to write one",)
+
+
 @dataclass(frozen=True, slots=True)
 class Group:
     """One group of the file. Exactly one of `component` and (`command` or `entry`) says what its nodes are."""
@@ -231,7 +239,7 @@ class _Reader:
         try:
             from_table(config_type, table, prefix)
         except ConfigError as error:
-            raise self.error(error.option, error.given, error.allowed) from error
+            raise self.error(_as_key(error.option, prefix), error.given, _as_key(error.allowed, "")) from error
 
     def config_type(self, group: Group) -> type[Config]:
         from minidist.components import NAMES, config_type
@@ -418,6 +426,11 @@ class Words:
 
     def __repr__(self) -> str:
         return self.text
+
+
+def _as_key(text: str, prefix: str) -> str:
+    """Options as the file calls them: `--tls-cert` → `groups.cache.tls_cert`."""
+    return re.sub(r"--([a-z][a-z-]*)", lambda option: prefix + option[1].replace("-", "_"), text)
 
 
 def _shown(given: object) -> str:

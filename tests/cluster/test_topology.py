@@ -166,6 +166,10 @@ WRONG = {
         '[groups.a]\ncomponent = "cache"\nmax_memory = "much"',
         "minidist.toml: groups.a.max_memory: given 'much', allowed: a size such as 64mb",
     ),
+    "options that do not go together": (
+        '[groups.a]\ncomponent = "cache"\nlisten = "0.0.0.0:0"',
+        "groups.a.listen: given '0.0.0.0:0', allowed: a loopback address, or any with auth_file, tls_cert or insecure",
+    ),
     "launcher's option": (
         '[groups.a]\ncomponent = "cache"\nname = "x"',
         "groups.a.name: given 'x', allowed: nothing: the launcher sets it",

@@ -229,7 +229,7 @@ def test_a_program_that_ignores_the_reservation_gets_a_hint(project):
     [
         (
             ("up", "nosuch.toml"),
-            "nosuch.toml: given No such file or directory, allowed: a readable topology file",
+            "minidist up: no nosuch.toml here; give a FILE, or see docs/clusters.md for how to write one\n",
         ),
         (("up", "--timeout", "soon"), "given 'soon', allowed: a duration such as 1500ms, 30s, 2h"),
         (("up", "-d", "--name", "a/b"), "--name: given 'a/b', allowed: letters, digits"),
