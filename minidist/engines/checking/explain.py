@@ -184,7 +184,8 @@ def of_counter(key: Key | None, found: counters.Conflict, words: Words) -> Viola
     violation = _violation(name, key, headline, reasons, [*shown, read])
     left_out = found.additions[:-MAX_ADDITIONS]
     if left_out:
-        violation.before = f"{count(len(left_out), 'addition')} of {sum(step.makes for step in left_out)} in all"
+        rest = sum(step.makes for step in left_out)
+        violation.before = f"Not shown: {count(len(left_out), 'earlier addition')}, which come to {rest}"
     _mark(violation, read)
     return violation
 
@@ -285,7 +286,8 @@ def of_search(key: Key | None, rest: Rest, values: Values | None, words: Words) 
         return violation
     if tried.order:
         order = "; ".join(words.of(step.operation) for step in tried.order)
-        violation.reasons.append(f"The order that gets furthest: {order}.")
+        begin = f", beginning with {held((tried.initial,))}" if rest.summed else ""
+        violation.reasons.append(f"The order that gets furthest{begin}: {order}.")
     wrong = [step.operation for step in tried.impossible]
     named = joined([words.of(each) for each in wrong], "or")
     violation.headline = f"{_about(key)}no order of {count(len(evidence), 'operation')} explains {named}"

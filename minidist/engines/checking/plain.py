@@ -14,9 +14,10 @@ from minidist.engines.checking.verdict import Budget
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """The longest legal order found, the state it ends in, and what could come next but is impossible there."""
+    """The longest legal order found, the states it begins with and ends in, and what is impossible there, yet due."""
 
     linearizable: bool
+    initial: State
     order: list[Step]
     state: State
     impossible: list[Step]
@@ -37,19 +38,21 @@ class _Attempts:
         self._steps = sorted(steps, key=lambda step: step.began)
         self._budget = budget
         self._required = sum(1 << index for index, step in enumerate(self._steps) if step.must)
-        self.best = Attempt(False, [], 0, [])
+        self.best = Attempt(False, 0, [], 0, [])
         self._score = -1
+        self._initial: State = 0
 
     def find(self, initial: State) -> Attempt:
         start = (0, initial)
         seen = {start: None}
         path: list[int] = []
         stack = [(start, iter(self._next(0)))]
+        self._initial = initial
         self._keep(0, initial, path)
         while stack:
             (done, state), options = stack[-1]
             if done & self._required == self._required:
-                return Attempt(True, [self._steps[index] for index in path], state, [])
+                return Attempt(True, initial, [self._steps[index] for index in path], state, [])
             for index in options:
                 self._budget.spend()
                 after = apply(state, self._steps[index])
@@ -87,4 +90,4 @@ class _Attempts:
                 for index in self._next(done)
                 if self._steps[index].must and apply(state, self._steps[index]) is None
             ]
-            self.best, self._score = Attempt(False, order, state, impossible), score
+            self.best, self._score = Attempt(False, self._initial, order, state, impossible), score
