@@ -208,11 +208,14 @@ class _Search:
         return self._narrowed(self._without_dominated(self._forgotten(found, step.ended)))
 
     def _expire(self, step: Step) -> _Frontier:
-        """An optional operation that takes effect by now or never: both are possible."""
+        """An optional operation that took effect by now or never will: both are followed."""
         bit = self._slots[step.began]
-        self._leave(step, bit)
         frontier = {(state, done & ~bit, hidden): None for state, done, hidden in self._frontier}
-        return self._without_dominated(frontier)
+        behind = [configuration for configuration in self._frontier if not configuration[1] & bit]
+        if behind:
+            frontier.update(self._driven(behind, bit))
+        self._leave(step, bit)
+        return self._narrowed(self._without_dominated(self._forgotten(frontier, step.ended)))
 
     def _driven(self, behind: list[_Configuration], target: int) -> _Frontier:
         """A narrow search uses hardly more optional operations than it needs for something to be found."""

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from minidist.engines.checking import Budget, Judgement, Outcome, check
 from minidist.engines.checking.history import read
-from minidist.engines.checking.models import Values, counter_steps, register_steps
+from minidist.engines.checking.models import Kind, Values, counter_steps, register_steps
 from minidist.engines.checking.plain import attempt
 from minidist.engines.checking.search import EFFORTS, search
 
@@ -124,6 +124,25 @@ def test_the_search_agrees_with_the_plain_algorithm(case):
     assert (search(steps, Budget()) is None) == plain.linearizable
     if plain.linearizable:
         assert all(step in plain.order for step in steps if step.must)
+
+
+@given(histories(), st.integers(0, 2**32))
+@settings(max_examples=200)
+def test_the_search_agrees_also_on_what_the_shrinking_makes(case, seed):
+    """Operations that happened before their end or not at all, and several states to begin with."""
+    model, operations = case
+    if model == "set":
+        return
+    rng = random.Random(seed)
+    steps = counter_steps(operations) if model == "counter" else register_steps(operations, Values())
+    steps = [
+        msgspec.structs.replace(step, must=False) if step.kind is not Kind.READ and rng.random() < 0.3 else step
+        for step in steps
+    ]
+    initial = tuple(rng.sample([0, 1, 2, 3], rng.randint(1, 2)))
+    expected = attempt(steps, Budget(), initial).linearizable
+    assert (search(steps, Budget(), initial) is None) == expected
+    assert (search(steps, Budget(), initial, trail=True) is None) == expected
 
 
 @given(st.integers(0, 2**32), st.sampled_from(["register", "cas-register", "counter", "set"]), st.sampled_from([0, 3]))
