@@ -25,10 +25,10 @@ def smallest_of(steps):
 @pytest.mark.parametrize("model", ["register", "cas-register", "counter"])
 def test_what_is_left_of_a_long_history_is_small_and_a_violation(model, seed):
     shape = Shape(model, 400, clients=5, values=4, info=0.02)
-    operations = falsified(read(history(shape, seed)), seed)
-    steps = counter_steps(operations) if model == "counter" else register_steps(operations, Values())
-    if not stuck_on(steps):
-        pytest.skip("falsified without harm")
+    right = read(history(shape, seed))
+    tries = (falsified(right, seed + more) for more in range(10))
+    compiled = (counter_steps(wrong) if model == "counter" else register_steps(wrong, Values()) for wrong in tries)
+    steps = next(each for each in compiled if stuck_on(each))  # not every wrong answer does harm
     rest = smallest_of(steps)
     assert stuck_on(rest.steps, rest.initial)
     assert len(rest.steps) <= 40
