@@ -16,6 +16,7 @@ from typing import Any
 from minidist.engines.checking.verdict import Verdict
 from minidist.runtime.config import ConfigError
 from minidist.runtime.faults.spec import FaultError
+from minidist.runtime.randomness import derive
 from minidist.sim.bugs import planted
 from minidist.sim.capture import NodeLogs
 from minidist.sim.errors import LeakError, SimulationError
@@ -42,12 +43,16 @@ class Ending(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """What all seeds of a campaign have in common. `keep` keeps what a failure bundle needs."""
+    """What all seeds of a campaign have in common.
+
+    `policy` is the order of what is ready at the same time; None lets half of the seeds shuffle. `keep` keeps what a
+    failure bundle needs.
+    """
 
     faults: Faults = None
     duration_s: float = DEFAULT_DURATION_S
     bug: str = ""
-    policy: Policy = Policy.FIFO
+    policy: Policy | None = None
     keep: bool = False
 
 
@@ -132,7 +137,8 @@ def run_seed(scenario: Scenario, seed: int, settings: Settings = Settings()) -> 
 
 
 def _run_world(scenario: Scenario, seed: int, settings: Settings) -> Outcome:
-    with World(seed, policy=settings.policy, keep_trace=settings.keep) as world, planted(settings.bug):
+    policy = settings.policy or derive(seed, "policy").choice((Policy.FIFO, Policy.SHUFFLE))
+    with World(seed, policy=policy, keep_trace=settings.keep) as world, planted(settings.bug):
         return _run_in(world, scenario, settings)
 
 
