@@ -6,6 +6,8 @@ depends on either shows as a trace that is not the same again.
 
 import hashlib
 import multiprocessing
+import os
+import threading
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -30,7 +32,16 @@ def run_seeds(file: str, seeds: Sequence[int], settings: Settings, processes: in
 
 def _begin(file: str) -> None:
     global _subject
+    threading.Thread(target=_end_with_the_parent, daemon=True).start()
     _subject = load(file)
+
+
+def _end_with_the_parent() -> None:
+    """A pool's process waits for work for ever when whoever made the pool has been killed."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
 
 
 def _run(job: tuple[int, Settings]) -> Outcome:

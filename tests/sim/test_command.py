@@ -3,6 +3,8 @@
 import hashlib
 import json
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -82,6 +84,21 @@ def test_several_seeds_come_in_order_and_end_with_the_hash_of_their_hashes(capsy
     assert "s of virtual time" in said
     assert "% info" in said
     assert "faults that fired: " in said
+
+
+def test_its_processes_end_when_it_is_killed():
+    program = "import sys; from minidist.cli import main; sys.exit(main())"
+    command = [sys.executable, "-c", program, "sim", DEMO, "--seeds", "1..100", "--faults", "random"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout.readline().startswith("seed 1 ")
+        workers = children_of(process.pid)
+        assert workers
+        process.kill()
+        process.stdout.read()  # until the last process that holds it has ended
+
+
+def children_of(pid):
+    return Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
 
 
 def test_json_is_an_object_per_line(capsys):
