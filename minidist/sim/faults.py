@@ -51,7 +51,7 @@ class FaultState(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """A fault as a picture shows it, on the lane of its first node. Times are virtual seconds."""
+    """A fault as a picture shows it, on the lane of each of its nodes. Times are virtual seconds."""
 
     text: str
     node: str
@@ -292,11 +292,11 @@ class Schedule:
     def spans(self) -> list[Span]:
         """What was set from when to when, for pictures."""
         now_s = self.cluster.world.now_s
-        begun = [each for each in self.faults if each.began_s >= 0]
-        ends_s = [each.ended_s if each.ended_s >= 0 else now_s for each in begun]
         return [
-            Span(each.shown(), each.nodes[0].name, each.began_s, end_s, each.fired)
-            for each, end_s in zip(begun, ends_s, strict=True)
+            Span(each.shown(), node.name, each.began_s, each.ended_s if each.ended_s >= 0 else now_s, each.fired)
+            for each in self.faults
+            if each.began_s >= 0
+            for node in each.nodes
         ]
 
     def never_fired(self) -> list[SimFault]:

@@ -23,7 +23,7 @@ def summary(data: bytes) -> str:
         text = read(data)
         if text:
             return _short(text)
-    shown = data[:MAX_TEXT].decode("utf-8", "replace")
+    shown = data[:MAX_TEXT].decode("utf-8", "replace").strip()
     return _short(shown) if shown.isprintable() else f"{len(data)} bytes"
 
 
