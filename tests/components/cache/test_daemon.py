@@ -68,17 +68,18 @@ def test_wrong_options_are_exit_2(options, said):
     assert run.stderr.count("\n") == 1
 
 
-def test_what_the_machine_refuses_is_exit_1(tmp_path):
+def test_what_cannot_be_had_is_one_line(tmp_path):
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
-        for options, said in (
-            (["--listen", f"127.0.0.1:{taken.getsockname()[1]}"], "cannot listen on"),
-            (["--listen", "127.0.0.1:0", "--auth-file", str(tmp_path / "missing")], "missing"),
+        for options, code, said in (
+            (["--listen", f"127.0.0.1:{taken.getsockname()[1]}"], 1, "cannot listen on"),
+            (["--listen", "127.0.0.1:0", "--data-dir", str(tmp_path / "missing")], 1, "a directory that exists"),
+            (["--listen", "127.0.0.1:0", "--auth-file", str(tmp_path / "missing")], 2, "--auth-file: given"),
         ):
             command = [sys.executable, "-m", "minidist", "cache", "--log-level", "error", *options]
             run = subprocess.run(command, capture_output=True, text=True, timeout=30)
-            assert run.returncode == 1
+            assert run.returncode == code
             assert said in run.stderr
             assert run.stderr.count("\n") == 1
 

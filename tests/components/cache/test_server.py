@@ -266,7 +266,7 @@ class TestAuthentication:
         (tmp_path / "auth").write_text("nonsense\n")
         with pytest.raises(ConfigError, match="line 1 is not user:password"):
             await start(auth_file=str(tmp_path / "auth"))
-        with pytest.raises(OSError, match="missing"):
+        with pytest.raises(ConfigError, match=r"--auth-file: given .*missing.*, allowed: a readable file"):
             await start(auth_file=str(tmp_path / "missing"))
 
     async def test_off_loopback_only_with_authentication(self, start):
