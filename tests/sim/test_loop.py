@@ -249,7 +249,7 @@ def test_errors_that_nobody_handles_reach_the_handler(play):
         future = loop.create_future()
         future.set_exception(ValueError("never retrieved"))
         del future
-        await asyncio.sleep(0)
+        await asyncio.sleep(0.001)
         gc.collect()
         if isinstance(loop, SimLoop):
             loop.collect()
