@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, Protocol, TypeVar, cas
 from minidist.runtime import sockets
 from minidist.runtime.connection import Connection
 from minidist.runtime.logs import NodeLog
+from minidist.runtime.outgoing import Outgoing
 from minidist.wire.inspection import Inspector
 
 if TYPE_CHECKING:
@@ -83,6 +84,7 @@ class Endpoint(Generic[K]):
         log: NodeLog | None = None,
         faults: "FaultSet | None" = None,
         inspector: Inspector | None = None,
+        outgoing: Outgoing | None = None,
     ) -> None:
         self.name = name
         self.limits = limits or Limits()
@@ -92,6 +94,7 @@ class Endpoint(Generic[K]):
         self.state = EndpointState.OPEN
         self.connections: dict[K, None] = {}
         self.counters = Counters()
+        self.outgoing = Outgoing() if outgoing is None else outgoing
         # Whether faults that name no peer are about these connections: accepted ones, and links between nodes.
         self.concerns_everyone = False
         # With workers: this process' part of the limit, instead of `limits.max_connections`.

@@ -65,6 +65,7 @@ class Clock:
         self._cancelled_count = 0
         self._wake: asyncio.TimerHandle | None = None
         self._hooks: list[Callable[[int], object]] = []
+        self._listeners: list[Callable[[], object]] = []
 
     def now_ms(self) -> int:
         """Service time in milliseconds since the Unix epoch. Sample it once per wake-up."""
@@ -96,6 +97,7 @@ class Clock:
         self._base_ms += by_ms
         self._latest_ms = self._read_ms()
         self._fire(self._latest_ms)
+        self._changed()
 
     def drift(self, rate: float) -> None:
         """From now on service time runs `rate` times as fast as the wall; 1.0: as the wall does, 0.0: it stands."""
@@ -105,6 +107,7 @@ class Clock:
         self._shift_ms = self._base_ms - self._base_wall_ms
         self.rate = rate
         self._arm(self._base_ms)
+        self._changed()
 
     def reset(self) -> None:
         """Back to the wall clock, without offset or drift."""
@@ -114,6 +117,10 @@ class Clock:
     def before_backward(self, hook: Callable[[int], object]) -> None:
         """Call `hook(now_ms)` with the old time whenever time is about to move backwards: remove what has expired."""
         self._hooks.append(hook)
+
+    def on_change(self, listener: Callable[[], object]) -> None:
+        """Call `listener()` whenever somebody has moved the clock: for those who remember what time it is."""
+        self._listeners.append(listener)
 
     def call_at(self, at_ms: int, callback: Callable[[], object]) -> ClockTimer:
         """Call back at a moment of service time, or in the loop's next round when it has passed."""
@@ -131,6 +138,7 @@ class Clock:
         """Drop all timers and hooks: the node has stopped."""
         self._timers.clear()
         self._hooks.clear()
+        self._listeners.clear()
         self._cancelled_count = 0
         self._disarm()
 
@@ -142,6 +150,10 @@ class Clock:
         self._fire(old_ms)
         for hook in list(self._hooks):
             self._call(hook, old_ms)
+
+    def _changed(self) -> None:
+        for listener in self._listeners:
+            self._call(listener)
 
     def _fire(self, now_ms: int) -> None:
         """Call back what waits now and is due at `now_ms`. Callbacks may do anything with this clock, also move it."""

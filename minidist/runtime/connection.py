@@ -12,6 +12,9 @@ them need and none should write twice:
 * draining: at a stop, `draining()` asks the connection to finish what it has begun and close;
 * a bug: an exception in `opened` or `data_received` is logged with its traceback and costs that one connection.
 
+Two ways to write: `send`, at the end of the loop's round, together with what others send then (outgoing.py), for
+answers that are whole; `write`, at once, for what comes in pieces, since only that tells about back-pressure at once.
+
 Faults are put between the loop's transport and the connection (runtime/faults/): `connection.transport` is then a shim.
 So nobody keeps a transport, or its bound `write`, anywhere but in `connection.transport`.
 """
@@ -70,13 +73,33 @@ class Connection(asyncio.Protocol):
     def answer_instead(self, reply: bytes) -> None:
         """A `reply` fault has taken the next request and answers it. Override where earlier requests may be unanswered
         still, to keep the order of the replies."""
-        self.transport.write(reply)
+        self.write(reply)
+
+    # --- writing ----------------------------------------------------------------------------------------------------
+
+    def send(self, data: bytes) -> None:
+        """Write at the end of this round of the loop."""
+        outgoing = self.endpoint.outgoing
+        if not outgoing:
+            outgoing.begin()
+        outgoing.append((self, data))
+
+    def write(self, data: bytes) -> None:
+        """Write now, after what was sent before."""
+        if self.endpoint.outgoing:
+            self.endpoint.outgoing.flush()
+        self.transport.write(data)
 
     # --- the loop's side --------------------------------------------------------------------------------------------
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast(asyncio.Transport, transport)
         self.endpoint.admit(self)
+
+    def eof_received(self) -> bool | None:
+        """The peer sends no more. By default the connection ends too, when what was sent has gone out."""
+        self.endpoint.outgoing.flush()
+        return None
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.closing = True
@@ -101,6 +124,7 @@ class Connection(asyncio.Protocol):
         """Send what is buffered, then close. A peer that does not take it is cut off after `stall_timeout_s`."""
         if self.closing:
             return  # and asyncio's TLS transports break when closed twice
+        self.endpoint.outgoing.flush()
         self.closing = True
         if self.transport.get_write_buffer_size():
             self.endpoint.stalled(self)
@@ -122,6 +146,7 @@ class Connection(asyncio.Protocol):
 
     def untaken_bytes(self) -> int:
         """What was written and the peer has no room for, in our buffers and the kernel's (as far as it tells)."""
+        self.endpoint.outgoing.flush()
         unsent = sockets.bytes_unsent(self.transport.get_extra_info("socket"))
         return self.transport.get_write_buffer_size() + unsent
 

@@ -19,6 +19,7 @@ from minidist.runtime.admission import Counters, Endpoint, EndpointState, Lease,
 from minidist.runtime.config import Address
 from minidist.runtime.connection import Connection
 from minidist.runtime.logs import NodeLog
+from minidist.runtime.outgoing import Outgoing
 from minidist.wire.inspection import Inspector
 
 if TYPE_CHECKING:
@@ -71,11 +72,12 @@ class Listener(Endpoint[K]):
         log: NodeLog | None = None,
         faults: "FaultSet | None" = None,
         inspector: Inspector | None = None,
+        outgoing: Outgoing | None = None,
         tls: ssl.SSLContext | None = None,
         reuse_port: bool = False,
         shared_socket: socket.socket | None = None,
     ) -> None:
-        super().__init__(name, limits=limits, log=log, faults=faults, inspector=inspector)
+        super().__init__(name, limits=limits, log=log, faults=faults, inspector=inspector, outgoing=outgoing)
         self.address = address
         self.factory = factory
         self.tls = tls

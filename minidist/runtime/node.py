@@ -35,6 +35,7 @@ from minidist.runtime.faults import FaultSet
 from minidist.runtime.files import read_text
 from minidist.runtime.logs import NodeLog
 from minidist.runtime.metrics import Family, counter, gauge, merge_family, merge_figures
+from minidist.runtime.outgoing import Outgoing
 from minidist.runtime.ports import Ports
 from minidist.wire.inspection import Inspector
 
@@ -178,6 +179,7 @@ class Node:
         factory: Callable[[Listener[K]], K],
         *,
         inspector: Inspector | None = None,
+        outgoing: Outgoing | None = None,
         buffer_high_water_bytes: int = 0,
     ) -> Listener[K]:
         """Open a listener under the node's limits, TLS and faults. The first one is the node's address."""
@@ -193,6 +195,7 @@ class Node:
             log=self.log,
             faults=self.faults,
             inspector=inspector,
+            outgoing=outgoing,
             tls=server_context(self.config),
             reuse_port=self.config.reuse_port,
             shared_socket=self.shared_socket,

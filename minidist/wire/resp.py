@@ -1,10 +1,13 @@
 """RESP, the protocol of Redis: commands in, on the hot path of every daemon that speaks it.
 
-One read usually holds a few whole, well-formed commands. `split_commands` takes such a read apart with a single
-`bytes.split` at CRLF and then checks, argument by argument, that the line before it is exactly the header that its
-length demands. When all headers agree, the cut was right: no argument contained a CRLF, and nothing was believed that
-had not arrived. At the first disagreement (a partial command, a CRLF inside a value, an inline command, nonsense) it
-stops and leaves the rest to the plain parser, so that both together accept exactly what the plain parser accepts.
+One read usually holds a few whole, well-formed commands. Such a read is taken apart with a single `bytes.split` at
+CRLF, and then every argument is checked: the line before it must be exactly the header that its length demands. When
+all headers agree, the cut was right: no argument contained a CRLF, and nothing was believed that had not arrived. At
+the first disagreement (a partial command, a CRLF inside a value, an inline command, nonsense) the rest is left to the
+plain parser, so that both together accept exactly what the plain parser accepts.
+
+Pipelines mostly repeat one command. They come out by column (`Pipeline`), which is checked and run column by column;
+and where the arguments have always the same lengths, too, the whole read is cut at fixed distances.
 
 Why not hiredis for commands: its reader reserves what a header claims and does not look at terminators, so every header
 must be checked before it may see the bytes, and walking the headers is already the work. Per GET, CPython 3.11 on one
@@ -15,7 +18,10 @@ Replies on the client's side (resp_client.py) are read by hiredis.
 A connection between commands holds no bytes and no parser, only a `CommandReader` of a few words.
 """
 
-from collections.abc import Iterable, Sequence
+import functools
+import struct
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import overload
 
 from minidist.wire.resp_plain import (
     CRLF,
@@ -34,11 +40,11 @@ __all__ = [
     "Command",
     "CommandReader",
     "Limits",
+    "Pipeline",
     "ProtocolError",
     "RespInspector",
     "StrangerReader",
     "encode_command",
-    "split_commands",
     "strict_integer",
 ]
 
@@ -48,85 +54,130 @@ _HEADERS = {length: b"$%d" % length for length in range(4097)}
 _LENGTHS = {header: length for length, header in _HEADERS.items()}
 # A longer read whose first bytes hold few lines has a long value in it, which `split` would search in vain: the plain
 # parser steps over it. (60 kB: 8 µs instead of 50.)
+FIRST_LINES = 7  # which one command of three arguments has
+SHAPES = 1024  # remembered
+MOST_COLUMNS = 8  # commands with more arguments gain nothing
 LONG_READ_BYTES, FIRST_BYTES, FEW_LINES = 4500, 4096, 16
 
 
-def split_commands(data: bytes) -> tuple[list[Command], int]:
-    """The whole commands at the start of one read, and how many bytes they took.
+class Pipeline(Sequence[Command]):
+    """Commands of one name and one number of arguments, by column: all names, all first arguments, and so on.
 
-    Stops early, without an error, at whatever is not a plain whole command: give the remaining bytes to a PlainParser.
+    It is how most pipelines arrive; cutting them into columns, checking and running those takes two thirds of the time
+    that one command after the other takes.
     """
-    lines = data.split(CRLF)
-    commands, at = _commands_of(lines)
-    if at == len(lines) - 1 and not lines[at]:
-        return commands, len(data)
-    return commands, sum(map(len, lines[:at])) + 2 * at
+
+    __slots__ = ("_commands", "columns")
+
+    def __init__(self, *columns: Sequence[bytes]) -> None:
+        self.columns = columns
+        self._commands: list[Command] | None = None
+
+    @property
+    def commands(self) -> list[Command]:
+        """The same by command."""
+        if self._commands is None:
+            self._commands = list(zip(*self.columns, strict=True))
+        return self._commands
+
+    def __len__(self) -> int:
+        return len(self.columns[0])
+
+    def __iter__(self) -> Iterator[Command]:
+        return iter(self.commands)
+
+    @overload
+    def __getitem__(self, at: int) -> Command: ...
+    @overload
+    def __getitem__(self, at: slice) -> "Pipeline": ...
+    def __getitem__(self, at: int | slice) -> "Command | Pipeline":
+        if isinstance(at, slice):
+            return Pipeline(*[column[at] for column in self.columns])
+        return self.commands[at]
 
 
-def _commands_of(lines: list[bytes]) -> tuple[list[Command], int]:
+def _commands_of(lines: list[bytes]) -> tuple[Sequence[Command], int]:
     """The commands that the lines of a read begin with, and how many lines they took."""
-    count_of, length_of, header_of = _COUNTS.get, _LENGTHS.get, _HEADERS.get
+    pipeline, at = _pipeline_of(lines)
+    return (pipeline, at) if pipeline is not None else _walk(lines)
+
+
+def _walk(lines: list[bytes]) -> tuple[list[Command], int]:
+    """Command by command, up to the first that is not whole and plain."""
+    count_of, header_of = _COUNTS.get, _HEADERS.get
     whole = len(lines) - 1  # the last line has no CRLF
-    commands, at = _uniform_commands(lines)
+    commands: list[Command] = []
+    at = 0
     while at < whole:
         count = count_of(lines[at])
-        if count == 2 and at + 4 < whole:
-            name, first = lines[at + 2], lines[at + 4]
-            if length_of(lines[at + 1]) != len(name) or length_of(lines[at + 3]) != len(first):
-                break
-            commands.append((name, first))
-            at += 5
-        elif count == 3 and at + 6 < whole:
-            name, first, second = lines[at + 2], lines[at + 4], lines[at + 6]
-            if (
-                length_of(lines[at + 1]) != len(name)
-                or length_of(lines[at + 3]) != len(first)
-                or length_of(lines[at + 5]) != len(second)
-            ):
-                break
-            commands.append((name, first, second))
-            at += 7
-        elif count is not None and at + 2 * count < whole:
-            end = at + 2 * count + 1
-            arguments = lines[at + 2 : end : 2]
-            if lines[at + 1 : end : 2] != list(map(header_of, map(len, arguments))):
-                break
-            commands.append(tuple(arguments))
-            at = end
-        else:
+        if count is None or at + 2 * count >= whole:
             break
+        end = at + 2 * count + 1
+        arguments = lines[at + 2 : end : 2]
+        if lines[at + 1 : end : 2] != list(map(header_of, map(len, arguments))):
+            break
+        commands.append(tuple(arguments))
+        at = end
     return commands, at
 
 
-def _uniform_commands(lines: list[bytes]) -> tuple[list[Command], int]:
-    """The same for as long as all commands have two, or all have three arguments, as in most pipelines.
+def _pipeline_of(lines: list[bytes]) -> tuple[Pipeline | None, int]:
+    """The same, if at least two whole commands came and all whole ones have one name and one number of arguments."""
+    arguments = _COUNTS.get(lines[0], 0)
+    lines_each = 1 + 2 * arguments
+    count = (len(lines) - 1) // lines_each
+    if count < 2 or arguments > MOST_COLUMNS:
+        return None, 0
+    end = count * lines_each
+    names = lines[2:end:lines_each]
+    if (
+        lines[:end:lines_each].count(lines[0]) != count
+        or names.count(names[0]) != count
+        or lines[1:end:lines_each].count(_HEADERS.get(len(names[0]), b"")) != count
+    ):
+        return None, 0
+    columns: list[Sequence[bytes]] = [names]
+    for at in range(4, lines_each, 2):
+        column = lines[at:end:lines_each]
+        if list(map(_LENGTHS.get, lines[at - 1 : end : lines_each])) != list(map(len, column)):
+            return None, 0
+        columns.append(column)
+    return Pipeline(*columns), end
 
-    Only a faster way for them: walking the lines by zip takes three quarters of the time of indexing them.
+
+def _same_shape(data: bytes, lines: list[bytes]) -> Pipeline | None:
+    """All of a read, if it is GET key or SET key value, say, over and over, with arguments of always the same lengths.
+
+    `lines` are the first of it. What stands between the arguments is then always the same, too, and stands at equal
+    distances: with its head moved to its end, the read is `argument separator argument separator …`, cut by a Struct.
     """
-    length_of = _LENGTHS.get
-    commands: list[Command] = []
-    walk = iter(lines)
-    lines_each = 0
-    if lines[0] == b"*2":
-        lines_each = 5
-        for count, header, name, header_1, first in zip(walk, walk, walk, walk, walk, strict=False):
-            if count != b"*2" or length_of(header) != len(name) or length_of(header_1) != len(first):
-                break
-            commands.append((name, first))
-    elif lines[0] == b"*3":
-        lines_each = 7
-        for count, header, name, header_1, first, header_2, second in zip(*[walk] * 7, strict=False):
-            if (
-                count != b"*3"
-                or length_of(header) != len(name)
-                or length_of(header_1) != len(first)
-                or length_of(header_2) != len(second)
-            ):
-                break
-            commands.append((name, first, second))
-    if commands and len(commands) * lines_each == len(lines):
-        commands.pop()  # its last line still lacks the CRLF
-    return commands, len(commands) * lines_each
+    count, header, name, header_1, first, header_2, second, _ = lines
+    if _HEADERS.get(len(name)) != header or _HEADERS.get(len(first)) != header_1:
+        return None
+    head = b"%b\r\n%b\r\n%b\r\n%b\r\n" % (count, header, name, header_1)
+    if count == b"*2":
+        times, rest = divmod(len(data), len(head) + len(first) + 2)
+        if rest:
+            return None
+        firsts, ends = zip(*_cutter(len(first), len(head) + 2)(data[len(head) :] + head), strict=True)
+        if ends.count(CRLF + head) != times:
+            return None
+        return Pipeline([name] * times, firsts)
+    between = b"\r\n%b\r\n" % header_2
+    times, rest = divmod(len(data), len(head) + len(first) + len(between) + len(second) + 2)
+    if count != b"*3" or rest or _HEADERS.get(len(second)) != header_2:
+        return None
+    cut = _cutter(len(first), len(between), len(second), len(head) + 2)
+    firsts, betweens, seconds, ends = zip(*cut(data[len(head) :] + head), strict=True)
+    if betweens.count(between) != times or ends.count(CRLF + head) != times:
+        return None
+    return Pipeline([name] * times, firsts, seconds)
+
+
+@functools.lru_cache(SHAPES)
+def _cutter(*lengths: int) -> Callable[[bytes], Iterator[tuple[bytes, ...]]]:
+    """What cuts bytes into tuples of pieces of these lengths."""
+    return struct.Struct("".join(f"{length}s" for length in lengths)).iter_unpack
 
 
 class CommandReader:
@@ -138,7 +189,7 @@ class CommandReader:
         self.limits = limits
         self._plain: PlainParser | None = None
 
-    def feed(self, data: bytes) -> tuple[list[Command], ProtocolError | None]:
+    def feed(self, data: bytes) -> tuple[Sequence[Command], ProtocolError | None]:
         """The commands that are whole with this read, and the violation that ends the connection, if there is one.
 
         The commands came before the violation and are to be answered; after it, nothing more may be fed.
@@ -147,8 +198,8 @@ class CommandReader:
             return self._resume(self._plain, data)
         if len(data) > LONG_READ_BYTES and data.count(b"\n", 0, FIRST_BYTES) < FEW_LINES:
             return self._read_plainly([], PlainParser(self.limits, data))
-        lines = data.split(CRLF)
-        # Most reads are one command of two or three arguments: the same checks as below, without the loop.
+        lines = data.split(CRLF, FIRST_LINES)
+        # Most reads are one command of two or three arguments.
         if len(lines) == 6:
             count, header, name, header_1, first, rest = lines
             length_of = _LENGTHS.get
@@ -156,21 +207,24 @@ class CommandReader:
                 return [(name, first)], None
         elif len(lines) == 8:
             count, header, name, header_1, first, header_2, second, rest = lines
-            length_of = _LENGTHS.get
-            if (
+            if rest:
+                pipeline = _same_shape(data, lines)
+                if pipeline is not None:
+                    return pipeline, None
+                lines = data.split(CRLF)
+            elif (
                 count == b"*3"
-                and length_of(header) == len(name)
-                and length_of(header_1) == len(first)
-                and length_of(header_2) == len(second)
-                and not rest
+                and _LENGTHS.get(header) == len(name)
+                and _LENGTHS.get(header_1) == len(first)
+                and _LENGTHS.get(header_2) == len(second)
             ):
                 return [(name, first, second)], None
         commands, at = _commands_of(lines)
         if at == len(lines) - 1 and not lines[at]:
             return commands, None
-        return self._read_plainly(commands, PlainParser(self.limits, data[sum(map(len, lines[:at])) + 2 * at :]))
+        return self._read_plainly([*commands], PlainParser(self.limits, data[sum(map(len, lines[:at])) + 2 * at :]))
 
-    def _resume(self, plain: PlainParser, data: bytes) -> tuple[list[Command], ProtocolError | None]:
+    def _resume(self, plain: PlainParser, data: bytes) -> tuple[Sequence[Command], ProtocolError | None]:
         """Finish what an earlier read began, then go back to the fast path with the rest of this one."""
         plain.limits = self.limits
         plain.feed(data)

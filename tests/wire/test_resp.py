@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from minidist.wire.resp import CommandReader, Limits, ProtocolError, StrangerReader, encode_command, split_commands
+from minidist.wire.resp import CommandReader, Limits, Pipeline, ProtocolError, StrangerReader, encode_command
 from minidist.wire.resp_plain import PlainParser, split_inline, strict_integer
 
 WORDS = st.one_of(
@@ -42,17 +42,26 @@ def in_pieces(data: bytes, cuts: list[int]) -> tuple[list[tuple[bytes, ...]], st
     return commands, ""
 
 
+def alike(length: int) -> st.SearchStrategy[bytes]:
+    """Arguments of one length."""
+    return st.binary(min_size=length, max_size=length)
+
+
+@st.composite
+def pipelines(draw: st.DrawFn) -> list[tuple[bytes, ...]]:
+    """One command again and again, with arguments of the same lengths, or of any."""
+    name = draw(st.sampled_from([b"GET", b"SET", b"p", b""]))
+    arguments = st.tuples(*[draw(st.sampled_from([alike(3), alike(7), WORDS])) for _ in range(draw(st.integers(0, 4)))])
+    return [(name, *each) for each in draw(st.lists(arguments, min_size=2, max_size=6))]
+
+
 class TestWholeCommands:
     def test_one(self):
-        assert split_commands(b"*2\r\n$3\r\nGET\r\n$1\r\nk\r\n") == ([(b"GET", b"k")], 20)
+        assert CommandReader().feed(b"*2\r\n$3\r\nGET\r\n$1\r\nk\r\n") == ([(b"GET", b"k")], None)
 
     def test_several_in_one_read(self):
         data = encode_command([b"SET", b"k", b"v"]) + encode_command([b"PING"]) + encode_command([b"DEL", *[b"k"] * 9])
-        assert split_commands(data) == ([(b"SET", b"k", b"v"), (b"PING",), (b"DEL", *[b"k"] * 9)], len(data))
-
-    def test_the_fast_path_stops_at_a_partial_command(self):
-        whole = encode_command([b"GET", b"k"])
-        assert split_commands(whole + whole[:-1]) == ([(b"GET", b"k")], len(whole))
+        assert CommandReader().feed(data) == ([(b"SET", b"k", b"v"), (b"PING",), (b"DEL", *[b"k"] * 9)], None)
 
     @pytest.mark.parametrize(
         "irregular",
@@ -65,9 +74,17 @@ class TestWholeCommands:
             b"*1\r\n$04\r\nPING\r\n",
         ],
     )
-    def test_the_fast_path_leaves_what_is_irregular(self, irregular):
+    def test_what_is_irregular_goes_to_the_plain_parser(self, irregular):
         whole = encode_command([b"GET", b"k"])
-        assert split_commands(whole + irregular + whole) == ([(b"GET", b"k")], len(whole))
+        for wire in (irregular + whole, whole + irregular + whole, whole * 3 + irregular):
+            assert in_pieces(wire, []) == plainly(wire)
+
+    def test_a_partial_command_behind_whole_ones_waits(self):
+        reader = CommandReader()
+        whole = encode_command([b"GET", b"k"])
+        commands, _ = reader.feed(whole * 2 + whole[:-1])
+        assert list(commands) == [(b"GET", b"k")] * 2
+        assert reader.feed(whole[-1:]) == ([(b"GET", b"k")], None)
 
     def test_nothing_stays_behind_between_commands(self):
         reader = CommandReader()
@@ -114,9 +131,42 @@ class TestCutAnywhere:
         cuts = sorted(data.draw(st.lists(st.integers(0, len(wire)), max_size=3)))
         assert in_pieces(bytes(wire), cuts) == plainly(bytes(wire))
 
+    @given(pipelines(), st.data())
+    def test_pipelines_of_one_command(self, commands, data):
+        wire = bytearray(b"".join(map(encode_command, commands)))
+        assert in_pieces(bytes(wire), []) == (commands, "")
+        for _ in range(data.draw(st.integers(0, 2))):
+            at = data.draw(st.integers(0, len(wire) - 1))
+            wire[at : at + 1] = data.draw(st.sampled_from([b"", b"\r", b"\n", b"$", b"*", b"1", b"2", b"xx"]))
+        assert in_pieces(bytes(wire), []) == plainly(bytes(wire))
+
+    @pytest.mark.parametrize("arguments", [(b"key",), (b"key", b"value")])
+    def test_every_byte_of_a_pipeline_counts(self, arguments):
+        wire = encode_command([b"DO", *arguments]) * 3
+        for at in range(len(wire)):
+            for other in (b"", b"\r", b"\n", b"0", b"9", b"$", wire[at : at + 1] * 2):
+                damaged = wire[:at] + other + wire[at + 1 :]
+                assert in_pieces(damaged, []) == plainly(damaged)
+
     @given(st.binary(max_size=200))
     def test_any_bytes_at_all(self, wire):
         assert in_pieces(wire, []) == plainly(wire)
+
+
+class TestPipelines:
+    def test_one_command_again_and_again_comes_by_column(self):
+        for keys in ([b"a", b"b", b"c"], [b"a", b"bb", b"ccc"]):
+            commands, _ = CommandReader().feed(b"".join(encode_command([b"SET", key, b"v"]) for key in keys))
+            assert isinstance(commands, Pipeline)
+            assert [list(column) for column in commands.columns] == [[b"SET"] * 3, keys, [b"v"] * 3]
+
+    def test_is_a_sequence_of_commands(self):
+        pipeline = Pipeline([b"GET"] * 3, [b"a", b"b", b"c"])
+        assert len(pipeline) == 3
+        assert pipeline[1] == (b"GET", b"b")
+        assert isinstance(pipeline[1:], Pipeline)
+        assert list(pipeline[1:]) == [(b"GET", b"b"), (b"GET", b"c")]
+        assert not pipeline[3:]
 
 
 class TestViolations:

@@ -74,12 +74,13 @@ class ClientStream(Connection):
         self.deadline_s = now_s + self.data.idle_timeout_s
         while self.queued and not self.buffer:
             reply, self.buffer = self.queued.pop(0)
-            self.transport.write(reply)
+            self.send(reply)
 
     def _linger(self) -> None:
         self._become(ClientState.LINGERING, LINGER_S)
         self.buffer = b""
         if self.transport.can_write_eof():
+            self.endpoint.outgoing.flush()
             self.transport.write_eof()
             allow_reading(self)
         else:
@@ -123,6 +124,6 @@ class ClientStream(Connection):
     def answer_instead(self, reply: bytes) -> None:
         """A fault answers a request: after the answers to those before it, before the answers to those behind it."""
         if self.state is ClientState.IDLE and not self.buffer and not self.queued:
-            self.transport.write(reply)
+            self.send(reply)
         else:
             self.queued.append([reply, b""])

@@ -144,7 +144,7 @@ class DataHalf:
                 origin.open -= 1  # it was not admitted, so nobody will forget it
             client.attempt_failed("closed the connection at once")
         else:
-            client.send(connection)
+            client.begin_exchange(connection)
 
     def release(self, connection: UpstreamConnection, now_s: float) -> None:
         """A connection is free: keep it, if it is worth keeping."""

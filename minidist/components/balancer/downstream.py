@@ -137,7 +137,7 @@ class ClientConnection(ClientStream):
         while idle:
             connection = idle.pop()
             if not connection.closing:
-                self.send(connection)
+                self.begin_exchange(connection)
                 return
         if origin.open < self.data.upstream_connections:
             self.data.dial(origin, self)
@@ -171,8 +171,8 @@ class ClientConnection(ClientStream):
 
     # --- sending the request ----------------------------------------------------------------------------------------
 
-    def send(self, connection: UpstreamConnection) -> None:
-        """Begin the exchange on an open connection."""
+    def begin_exchange(self, connection: UpstreamConnection) -> None:
+        """Send the request on an open connection."""
         self.upstream = connection
         self.was_sent = True
         connection.begin(self)
@@ -180,14 +180,14 @@ class ClientConnection(ClientStream):
             self._become(ClientState.EXCHANGE, self.data.response_timeout_s)
             if self.sent is None:
                 self.sent = self._request_head()
-            connection.transport.write(self.sent)
+            connection.send(self.sent)
             return
         self._become(ClientState.EXCHANGE, self.data.stream_timeout_s, extend=True)
         if self.sent is None:
             self.sent = b""
             self._send_body(self._take_buffered(), self._request_head())
         else:
-            connection.transport.write(self.sent)
+            connection.write(self.sent)
             self._send_body(self._take_buffered())
         if not connection.write_paused:
             allow_reading(self)
@@ -215,7 +215,7 @@ class ClientConnection(ClientStream):
             return
         wire = before + wire
         if wire:
-            upstream.transport.write(wire)
+            upstream.write(wire)
         if self.sent is not None:
             self.sent = self.sent + wire if len(self.sent) + len(wire) <= self.data.retry_bytes else None
         if upload.done:
@@ -245,7 +245,7 @@ class ClientConnection(ClientStream):
     def interim(self, head: ResponseHead) -> None:
         """A 1xx response came; HTTP/1.0 has none (RFC 9110 section 15.2)."""
         if self.head is not None and self.head.minor:
-            self.transport.write(self.data.forwarding.interim(head))
+            self.write(self.data.forwarding.interim(head))
 
     def response_head(self, head: ResponseHead, length: int, ends_with_connection: bool) -> bytes:
         """The final head has come: the bytes for the client. From here on there is no retry."""
@@ -261,9 +261,13 @@ class ClientConnection(ClientStream):
         self.data.answer_came(origin, self.started_s)
         return self.data.forwarding.response(head, request, length, self.keep)
 
-    def write_answer(self, data: bytes) -> None:
+    def write_answer(self, data: bytes, *, whole: bool = False) -> None:
+        """Pass on an answer, or a piece of one."""
         self.bytes_out += len(data)
-        self.transport.write(data)
+        if whole:
+            self.send(data)
+        else:
+            self.write(data)
 
     def answered(self) -> None:
         """The answer is complete and written."""
@@ -314,7 +318,7 @@ class ClientConnection(ClientStream):
         self.data.answer_came(self.origin, self.started_s)
         self.write_answer(self.data.forwarding.switching(head, protocol) + rest)
         if self.buffer:
-            upstream.transport.write(self._take_buffered())
+            upstream.write(self._take_buffered())
         upstream.state = AnswerState.HANDED
         relay(self, upstream)
 
@@ -429,6 +433,7 @@ class ClientConnection(ClientStream):
 
     def eof_received(self) -> None:
         """The client is gone or has given up: half-closing is how most of them say so. The base closes."""
+        super().eof_received()
 
     def closed(self, error: Exception | None) -> None:
         before = self.state

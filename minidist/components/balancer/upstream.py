@@ -174,7 +174,7 @@ class UpstreamConnection(Connection):
             if rest > length:
                 self.persistent = False  # and more, which nobody asked for
                 data = data[: at + length]
-            client.write_answer(head_bytes + data[at:])
+            client.write_answer(head_bytes + data[at:], whole=True)
             client.answered()
             return
         if length - rest >= BULK_BYTES:
@@ -237,6 +237,7 @@ class UpstreamConnection(Connection):
 
     def eof_received(self) -> None:
         """The end of a body without length, or of the connection; the base closes either way."""
+        super().eof_received()
         client, reader = self.client, self.reader
         if client is None or self.state is not AnswerState.BODY or reader is None:
             return

@@ -14,7 +14,12 @@ def families(service: CacheService, service_time: Histogram) -> list[Family]:
             "cache_commands_total", "counter", "Commands run.", "command", {r.name.lower(): r.calls for r in rows}
         ),
         labelled("cache_errors_total", "counter", "Error replies by code.", "code", service.errors),
-        Family("cache_service_seconds", "histogram", "From read to write, of each command.", [({}, service_time)]),
+        Family(
+            "cache_service_seconds",
+            "histogram",
+            "From read to write, of what a client sent at once.",
+            [({}, service_time)],
+        ),
         labelled("cache_keys", "gauge", "Keys by database.", "db", {str(each.number): each.count for each in shown}),
         gauge("cache_used_bytes", "Memory of keys and values, as accounted.", keyspace.used_bytes),
         gauge("cache_limit_bytes", "Memory limit; 0 for none.", service.limit_bytes),

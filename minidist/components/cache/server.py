@@ -9,7 +9,7 @@ holds less than one read.
 
 import asyncio
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import cast
 
 from minidist import __version__
@@ -21,13 +21,14 @@ from minidist.engines.keyspace.service import Alarm, End, Named, Output, Resume
 from minidist.engines.keyspace.session import Session
 from minidist.engines.keyspace.tables import NEVER
 from minidist.engines.keyspace.users import Users
-from minidist.runtime.clock import ClockTimer
+from minidist.runtime.clock import Clock, ClockTimer
 from minidist.runtime.config import Config, ConfigError
 from minidist.runtime.connection import Connection
 from minidist.runtime.endpoint import Listener
 from minidist.runtime.files import read_text
 from minidist.runtime.metrics import Family, Histogram
 from minidist.runtime.node import Halves, Message, Node
+from minidist.runtime.outgoing import Outgoing
 from minidist.runtime.ports import Ports
 from minidist.runtime.stopwatch import now_s
 from minidist.wire.resp import Command, CommandReader, Limits, ProtocolError, RespInspector, StrangerReader
@@ -35,8 +36,6 @@ from minidist.wire.resp_replies import error
 
 # Commands of one client run in one go before others get their turn: about a millisecond.
 COMMANDS_PER_TURN = 256
-# Every eighth wake-up is timed for the histogram, since reading the clock twice is a tenth of a GET.
-TIMED_SHARE = 8
 TOO_MANY_CLIENTS = error("ERR max number of clients reached")
 
 
@@ -50,8 +49,8 @@ class RespConnection(Connection):
         self.node = node
         self.session: Session
         self.reader: CommandReader | StrangerReader
-        # Commands that could not be run yet, and replies of faults that must keep their place between them.
-        self.left: deque[Command | bytes] | None = None
+        # Batches of commands that could not be run yet, and replies of faults that must keep their place between them.
+        self.left: deque[Sequence[Command] | bytes] | None = None
         self.violation: ProtocolError | None = None  # to be answered when they have been
 
     def opened(self) -> None:
@@ -69,34 +68,31 @@ class RespConnection(Connection):
 
     def data_received(self, data: bytes) -> None:
         self.touched = True
-        node, session = self.node, self.session
-        node.untimed -= 1
-        started_s = 0.0 if node.untimed else now_s()
+        service, session, round_ = self.node.service, self.session, self.node.round
+        if not round_:
+            round_.begin()
         commands, violation = self.reader.feed(data)
-        if self.left is not None or len(commands) > COMMANDS_PER_TURN:
+        done = len(commands)
+        if self.left is not None or done > COMMANDS_PER_TURN:
             self._keep(commands, violation)
             return
-        service, now_ms = node.service, node.clock.now_ms()
-        if len(commands) == 1 and (reply := service.run_directly(session, commands[0], now_ms)) is not None:
-            self.transport.write(reply)
-            done = 1
+        if done == 1 and (reply := service.run_directly(session, commands[0], round_.now_ms)) is not None:
+            round_.append((self, reply))
         else:
-            replies = service.run(session, commands, now_ms)
-            self.transport.write(b"".join(replies))
-            done = len(replies)
-        if service.outbox or session.gated or violation is not None or done < len(commands):
+            done, replies = service.run(session, commands, round_.now_ms)
+            round_.append((self, replies))
+        if service.outbox or violation is not None or session.gated or done < len(commands):
             self._keep(commands[done:], violation)
-        if started_s:
-            node.timed(now_s() - started_s, done)
 
     # --- what does not go straight through --------------------------------------------------------------------------
 
-    def _keep(self, commands: list[Command], violation: ProtocolError | None) -> None:
+    def _keep(self, commands: Sequence[Command], violation: ProtocolError | None) -> None:
         """Put commands behind those that wait, and go on with them as far as possible."""
         waiting = self.left is not None
         if self.left is None:
             self.left = deque()
-        self.left.extend(commands)
+        if commands:
+            self.left.append(commands)
         self.violation = self.violation or violation
         self.node.perform()
         if not waiting:
@@ -117,10 +113,10 @@ class RespConnection(Connection):
             turn = self._take_turn(self.left)
             if not turn:
                 continue
-            replies = node.service.run(session, turn, node.clock.now_ms())
-            done = len(replies)
-            self.left.extendleft(reversed(turn[done:]))
-            self.transport.write(b"".join(replies))
+            done, replies = node.service.run(session, turn, node.clock.now_ms())
+            if done < len(turn):
+                self.left.appendleft(turn[done:])
+            self.write(replies)
             node.perform()
             if done == 0:
                 self._wait()
@@ -130,19 +126,17 @@ class RespConnection(Connection):
                 asyncio.get_running_loop().call_soon(self.go_on)
                 return
 
-    def _take_turn(self, left: "deque[Command | bytes]") -> list[Command]:
-        """The next commands to run in one go, up to a ready reply; one that stands first is written at once."""
-        turn: list[Command] = []
-        while left and len(turn) < COMMANDS_PER_TURN:
-            first = left[0]
-            if not isinstance(first, bytes):
-                turn.append(first)
-            elif turn:
-                break
-            else:
-                self.transport.write(first)
-            left.popleft()
-        return turn
+    def _take_turn(self, left: "deque[Sequence[Command] | bytes]") -> Sequence[Command]:
+        """The next commands to run in one go; ready replies that stand before them are written."""
+        while left:
+            first = left.popleft()
+            if isinstance(first, bytes):
+                self.write(first)
+                continue
+            if len(first) > COMMANDS_PER_TURN:
+                left.appendleft(first[COMMANDS_PER_TURN:])
+            return first[:COMMANDS_PER_TURN]
+        return ()
 
     def _read_more(self) -> bool:
         """A stranger's commands come one at a time; after AUTH the rest of its read is an ordinary one."""
@@ -155,7 +149,8 @@ class RespConnection(Connection):
         else:
             commands, self.violation = reader.feed()
         assert self.left is not None
-        self.left.extend(commands)
+        if commands:
+            self.left.append(commands)
         return bool(commands)
 
     def _caught_up(self) -> None:
@@ -163,7 +158,7 @@ class RespConnection(Connection):
         self.left = None
         if self.violation is not None:
             self.node.log.debug("protocol error", peer=self.peer, reason=str(self.violation))
-            self.transport.write(error(f"ERR Protocol error: {self.violation}"))
+            self.write(error(f"ERR Protocol error: {self.violation}"))
             self.close()
         elif not self.write_paused:
             self.transport.resume_reading()
@@ -178,7 +173,7 @@ class RespConnection(Connection):
 
     def answer_instead(self, reply: bytes) -> None:
         if self.left is None:
-            self.transport.write(reply)
+            self.send(reply)
         else:
             self.left.append(reply)
 
@@ -188,6 +183,31 @@ class RespConnection(Connection):
         else:
             self.write_paused = False
             self.go_on()
+
+
+class Round(Outgoing):
+    """A round of the loop: all its commands see the same service time, as in Redis, and it is timed as a whole."""
+
+    __slots__ = ("began_s", "clock", "now_ms", "took")
+
+    def __init__(self, clock: Clock, took: Histogram) -> None:
+        super().__init__()
+        self.clock = clock
+        self.took = took
+        self.now_ms = 0
+        self.began_s = 0.0
+        clock.on_change(self.flush)  # whatever comes after it sees the new time
+
+    def begin(self) -> None:
+        self.now_ms = self.clock.now_ms()
+        self.began_s = now_s()
+        super().begin()
+
+    def flush(self) -> None:
+        count = len(self)
+        if count:
+            super().flush()
+            self.took.observe_many(now_s() - self.began_s, count)
 
 
 class Cache(Node):
@@ -205,7 +225,7 @@ class Cache(Node):
         self.armed_ms = NEVER
         self._timer: ClockTimer | asyncio.Handle | None = None
         self.service_time = Histogram()
-        self.untimed = 1
+        self.round = Round(self.clock, self.service_time)
         self.command_limits = Limits(bulk_bytes=config.max_bulk)
         self.clock.before_backward(self.service.keyspace.expire_all)
 
@@ -215,7 +235,11 @@ class Cache(Node):
             lambda: self.config, self.configure, lambda: self.address, self.service.users
         )
         await self.listen(
-            "resp", self.config.listen, lambda listener: RespConnection(listener, self), inspector=RespInspector()
+            "resp",
+            self.config.listen,
+            lambda listener: RespConnection(listener, self),
+            inspector=RespInspector(),
+            outgoing=self.round,
         )
 
     def _read_users(self) -> Users:
@@ -276,11 +300,6 @@ class Cache(Node):
         elif isinstance(output, Named):
             name = output.session.name.decode("latin-1")
             cast(RespConnection, output.session.carrier).named(f"client:{name}" if name else "")
-
-    def timed(self, took_s: float, commands: int) -> None:
-        """One wake-up was timed, and stands for those that were not."""
-        self.untimed = TIMED_SHARE
-        self.service_time.observe_many(took_s, commands * TIMED_SHARE)
 
     # --- control ----------------------------------------------------------------------------------------------------
 

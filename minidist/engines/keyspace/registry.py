@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from minidist.engines.keyspace.session import Session
 
 Run = Callable[["Session", Arguments, int], bytes]
-RunMany = Callable[["Session", Sequence[Arguments], int], list[bytes]]
-"""Runs as many as it can of several commands of the same name and usual length, from the first on; their replies."""
+RunColumns = Callable[["Session", Sequence[Sequence[bytes]], int], tuple[int, bytes]]
+"""Runs as many as it can of a pipeline given by column (all names, all first arguments, …): how many, their replies."""
 
 MOST_ARGUMENTS = 1 << 31
 CONTAINER = "Depends on subcommand."
@@ -71,7 +71,7 @@ class Command:
     group: str
     summary: str
     complexity: str = ""
-    many: RunMany | None = None
+    run_columns: RunColumns | None = None
     subcommands: "dict[str, Command]" = field(default_factory=dict)
     # Derived, for the checks before each run:
     least: int = 0
@@ -142,13 +142,13 @@ class CommandTable:
         group: str,
         summary: str,
         complexity: str = "O(1)",
-        many: RunMany | None = None,
+        run_columns: RunColumns | None = None,
     ) -> Callable[[Run], Run]:
         """Decorator: add a command. `NAME SUB` adds a subcommand to a container that `container` has added."""
 
         def add(run: Run) -> Run:
             own_flags = frozenset(flags.split())
-            self._add(Command(name, run, arity, own_flags, keys, since, group, summary, complexity, many))
+            self._add(Command(name, run, arity, own_flags, keys, since, group, summary, complexity, run_columns))
             return run
 
         return add

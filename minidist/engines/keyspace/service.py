@@ -5,7 +5,7 @@ arguments, nothing special about the session, memory below the limit) goes strai
 takes `_checked`, which asks the questions in Redis' order (server.c, `processCommand`): known? arity? authenticated?
 memory? paused? inside MULTI?
 
-What the shell must do is data. After `run` it writes the replies; if `run` did not take all commands, it keeps the
+What the shell must do is data. After `run` it writes the replies; if `run` did not run all commands, it keeps the
 rest: either much has been written and it should look at back-pressure, or the session waits (`session.gated`, paused or
 asleep) until a `Resume`. `outbox` holds what concerns other connections; the shell empties it after each run.
 """
@@ -27,13 +27,12 @@ from minidist.engines.keyspace.registry import Command, CommandTable
 from minidist.engines.keyspace.session import Carrier, Session
 from minidist.engines.keyspace.settings import NO_SETTINGS, Settings
 from minidist.engines.keyspace.users import Users
+from minidist.wire.resp import Pipeline
 from minidist.wire.resp_plain import Command as Arguments
 from minidist.wire.resp_replies import QUEUED, error
 
 # A longer reply ends a run, so that the shell can look at back-pressure before the next one is made.
 LARGE_REPLY_BYTES = 16 * 1024
-# Pipelines from so many commands on are looked at as a whole.
-FEWEST_MANY = 4
 # Inside MULTI these act at once instead of being queued.
 NEVER_QUEUED = frozenset({"EXEC", "DISCARD", "MULTI", "WATCH", "QUIT", "RESET"})
 
@@ -141,8 +140,8 @@ class Service:
         except CommandError as problem:
             return self._failed(session, args, problem)
 
-    def run(self, session: Session, commands: Sequence[Arguments], now_ms: int) -> list[bytes]:
-        """Run commands in order; their replies. Fewer replies than commands: the rest was not run, see above."""
+    def run(self, session: Session, commands: Sequence[Arguments], now_ms: int) -> tuple[int, bytes]:
+        """Run commands in order: how many were run (if not all, see above), and their replies."""
         if now_ms == self._now_ms:
             now_ms = self._now_ms
         else:
@@ -150,13 +149,14 @@ class Service:
         if self.paused_until_ms:
             session.gated = True
         keyspace, command_of = self.keyspace, self.table.direct.get
-        replies: list[bytes] = []
-        if len(commands) >= FEWEST_MANY and not session.gated:
-            replies = self._run_many(session, commands, now_ms)
-            if len(replies) == len(commands):
-                return replies
+        done, replies = 0, b""
+        if commands.__class__ is Pipeline and not session.gated:
+            done, replies = self._run_columns(session, commands, now_ms)
+            if done == len(commands):
+                return done, replies
+        pieces = [replies]
         command = None
-        for args in commands[len(replies) :] if replies else commands:
+        for args in commands[done:] if done else commands:
             command = command_of(args[0])
             try:
                 if (
@@ -173,28 +173,25 @@ class Service:
                 reply = self._failed(session, args, problem)
             except Postponed:
                 break
-            replies.append(reply)
+            pieces.append(reply)
             if len(reply) > LARGE_REPLY_BYTES:
                 break
         session.last_ms = now_ms
         if command is not None:
             session.last_command = command
-        return replies
+        return done + len(pieces) - 1, b"".join(pieces)
 
-    def _run_many(self, session: Session, commands: Sequence[Arguments], now_ms: int) -> list[bytes]:
-        """Run the first commands of a pipeline in one go, if all have the same name and it has a way for that."""
-        name = commands[0][0]
-        command = self.table.direct.get(name)
-        if command is None or command.many is None:
-            return []
-        count = len(commands)
-        if [args[0] for args in commands].count(name) < count or list(map(len, commands)).count(command.usual) < count:
-            return []
-        replies = command.many(session, commands, now_ms)
-        command.calls += len(replies)
+    def _run_columns(self, session: Session, pipeline: Pipeline, now_ms: int) -> tuple[int, bytes]:
+        """Run the first commands of a pipeline in one go, if their command has a way for that: how many, replies."""
+        columns = pipeline.columns
+        command = self.table.direct.get(columns[0][0])
+        if command is None or command.run_columns is None or len(columns) != command.usual:
+            return 0, b""
+        done, replies = command.run_columns(session, columns, now_ms)
+        command.calls += done
         session.last_ms = now_ms
         session.last_command = command
-        return replies
+        return done, replies
 
     def _failed(self, session: Session, args: Arguments, problem: CommandError) -> bytes:
         command = self.table.find(args[0])

@@ -39,6 +39,7 @@ class End(asyncio.Protocol):
 
     @classmethod
     def of(cls, connection: Connection) -> "End":
+        connection.endpoint.outgoing.flush()
         present = connection.transport.get_protocol()
         if isinstance(present, End):
             return present

@@ -127,7 +127,7 @@ class Client:
     def send(self, *words: bytes | str | int) -> bytes:
         """Run one command; the raw reply."""
         command = tuple(word if isinstance(word, bytes) else str(word).encode() for word in words)
-        return b"".join(self.service.run(self.session, [command], self.world.now_ms))
+        return self.service.run(self.session, [command], self.world.now_ms)[1]
 
     def show(self, *words: bytes | str | int) -> str:
         """Run one command; the reply as in a transcript."""

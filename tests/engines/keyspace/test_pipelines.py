@@ -3,9 +3,9 @@
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from minidist.engines.keyspace.service import FEWEST_MANY
+from minidist.wire.resp import CommandReader, Pipeline, encode_command
 
-KEYS = [b"a", b"b", b"c", b"timed", b"long", b"other"]
+KEYS = [b"a", b"b", b"{b}c", b"timed", b"long", b"other"]
 GETS = st.tuples(st.just(b"GET"), st.sampled_from(KEYS))
 SETS = st.tuples(st.just(b"SET"), st.sampled_from(KEYS), st.sampled_from([b"", b"v", b"w" * 300, b"x" * 5000]))
 ANY = st.one_of(GETS, SETS, st.just((b"get", b"a")), st.just((b"SET", b"a", b"1", b"NX")), st.just((b"INCR", b"a")))
@@ -36,13 +36,13 @@ def test_the_same_as_one_by_one(world_type, batches, limit, watching):
     world, client = prepared(world_type, limit, watching)
     again, single = prepared(world_type, limit, watching)
     for batch in batches:
-        left = batch
-        replies: list[bytes] = []
+        left, _ = CommandReader().feed(b"".join(map(encode_command, batch)))
+        replies = b""
         while left:
-            some = world.service.run(client.session, left, world.now_ms)
+            done, some = world.service.run(client.session, left, world.now_ms)
             replies += some
-            left = left[len(some) :]
-        assert replies == [single.send(*command) for command in batch]
+            left = left[done:]
+        assert replies == b"".join([single.send(*command) for command in batch])
         world.wait(400)
         again.wait(400)
     assert {key: entry.value for *_, table in world.keyspace.databases[0].filled() for key, entry in table.items()} == {
@@ -57,6 +57,7 @@ def test_the_same_as_one_by_one(world_type, batches, limit, watching):
 
 
 def test_a_pipeline_is_run_in_one_go(world, client):
-    commands = [(b"SET", b"k", b"%d" % number) for number in range(FEWEST_MANY)]
-    assert world.service.run(client.session, commands, world.now_ms) == [b"+OK\r\n"] * FEWEST_MANY
-    assert client.show("GET", "k") == f'"{FEWEST_MANY - 1}"'
+    pipeline = Pipeline([b"SET"] * 5, [b"k"] * 5, [b"%d" % number for number in range(5)])
+    assert world.service.run(client.session, pipeline, world.now_ms) == (5, b"+OK\r\n" * 5)
+    assert pipeline._commands is None, "nobody asked for the single commands"
+    assert client.show("GET", "k") == '"4"'

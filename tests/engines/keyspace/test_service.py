@@ -8,8 +8,8 @@ from minidist.engines.keyspace.users import Users
 SECRET = {b"default": b"secret", b"ann": b"pw"}
 
 
-def run(client, *commands: str) -> list[bytes]:
-    """Several commands of one read."""
+def run(client, *commands: str) -> tuple[int, bytes]:
+    """Several commands of one read: how many were run, and the replies."""
     return client.service.run(client.session, [tuple(c.encode().split()) for c in commands], client.world.now_ms)
 
 
@@ -64,37 +64,37 @@ class TestPausing:
     def test_everything_waits(self, world, client):
         other = world.client()
         assert client.show("CLIENT", "PAUSE", "1000") == "OK"
-        assert run(other, "GET a", "GET b") == []
-        assert run(client, "PING") == []
+        assert run(other, "GET a", "GET b") == (0, b"")
+        assert run(client, "PING") == (0, b"")
         world.wait(999)
-        assert run(other, "GET a") == []
+        assert run(other, "GET a") == (0, b"")
         world.wait(1)
         assert Resume() in world.service.outbox
-        assert run(other, "GET a", "GET b") == [b"$-1\r\n"] * 2
+        assert run(other, "GET a", "GET b") == (2, b"$-1\r\n" * 2)
 
     def test_only_writes_wait(self, world, client):
         other = world.client()
         client.send("CLIENT", "PAUSE", "1000", "WRITE")
-        assert run(other, "GET a", "SET a 1", "GET a") == [b"$-1\r\n"]
-        assert run(other, "MULTI", "SET a 1") == [b"+OK\r\n", b"+QUEUED\r\n"]
-        assert run(other, "EXEC") == []
+        assert run(other, "GET a", "SET a 1", "GET a") == (1, b"$-1\r\n")
+        assert run(other, "MULTI", "SET a 1") == (2, b"+OK\r\n+QUEUED\r\n")
+        assert run(other, "EXEC") == (0, b"")
         assert client.show("CLIENT", "UNPAUSE") == "OK"
-        assert run(other, "EXEC") == [b"*1\r\n+OK\r\n"]
+        assert run(other, "EXEC") == (1, b"*1\r\n+OK\r\n")
         assert not other.session.gated
 
     def test_a_longer_pause_is_not_shortened(self, world, client):
         client.send("CLIENT", "PAUSE", "1000", "WRITE")
         client.send("CLIENT", "PAUSE", "10", "WRITE")
         world.wait(500)
-        assert run(client, "SET a 1") == []
+        assert run(client, "SET a 1") == (0, b"")
 
     def test_debug_sleep_answers_when_it_is_over(self, world, client):
         other = world.client()
-        assert run(client, "DEBUG SLEEP 1.5", "PING") == []
-        assert run(other, "PING") == []
+        assert run(client, "DEBUG SLEEP 1.5", "PING") == (0, b"")
+        assert run(other, "PING") == (0, b"")
         world.wait(1500)
-        assert run(client, "DEBUG SLEEP 1.5", "PING") == [b"+OK\r\n", b"+PONG\r\n"]
-        assert run(other, "PING") == [b"+PONG\r\n"]
+        assert run(client, "DEBUG SLEEP 1.5", "PING") == (2, b"+OK\r\n+PONG\r\n")
+        assert run(other, "PING") == (1, b"+PONG\r\n")
 
     def test_the_alarm_tells_when(self, world, client):
         client.send("CLIENT", "PAUSE", "1000")
@@ -104,25 +104,19 @@ class TestPausing:
 
 class TestReplies:
     def test_off_and_on(self, client):
-        assert run(client, "CLIENT REPLY OFF", "SET a 1", "NOSUCH", "GET", "CLIENT REPLY ON") == [
-            b"",
-            b"",
-            b"",
-            b"",
-            b"+OK\r\n",
-        ]
+        assert run(client, "CLIENT REPLY OFF", "SET a 1", "NOSUCH", "GET", "CLIENT REPLY ON") == (5, b"+OK\r\n")
         assert client.show("GET", "a") == '"1"'
         assert not client.session.gated
 
     def test_skip_is_for_one(self, client):
-        assert run(client, "CLIENT REPLY SKIP", "SET a 1", "GET a") == [b"", b"", b"$1\r\n1\r\n"]
+        assert run(client, "CLIENT REPLY SKIP", "SET a 1", "GET a") == (3, b"$1\r\n1\r\n")
 
     def test_a_long_reply_ends_the_run(self, client):
         client.send("SET", "a", b"x" * 20_000)
-        assert len(run(client, "GET a", "GET a")) == 1
+        assert run(client, "GET a", "GET a")[0] == 1
 
     def test_nothing_after_quit(self, client):
-        assert run(client, "QUIT", "SET a 1") == [b"+OK\r\n", b""]
+        assert run(client, "QUIT", "SET a 1") == (2, b"+OK\r\n")
         assert client.session.ended
 
 

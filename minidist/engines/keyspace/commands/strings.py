@@ -1,7 +1,7 @@
 """String commands. GET and SET, which are most of what a cache is asked, look into the tables themselves.
 
-For pipelines of one of them there is a loop besides (`_get_many`, `_set_many`), which saves a call and its checks for
-each command, a third of the work; tests hold it equal to running them one by one.
+For pipelines of one of them there is a loop besides (`_get_columns`, `_set_columns`), which saves a call and its checks
+for each command, a third of the work; tests hold it equal to running them one by one.
 
 All other commands go through `Database`, whose methods say what a command means to do: `read` to answer with the value,
 `find` to change it, `put` to store a new one. Values that are not plain bytes (texts.py) are left to slower branches.
@@ -27,39 +27,37 @@ TABLE = CommandTable()
 command = TABLE.command
 
 USUAL_BULKS = len(BULK_HEADERS)
+BULK_LENGTHS = [header.removesuffix(CRLF) for header in BULK_HEADERS]
 USUAL_UNITS_MS = {b"EX": 1000, b"ex": 1000, b"PX": 1, b"px": 1}
 LIFETIME = re.compile(rb"[1-9][0-9]{0,9}").fullmatch
 LIFETIMES = (b"EX", b"PX", b"EXAT", b"PXAT")
 
 
-def _get_many(session: Session, commands: Sequence[Arguments], now_ms: int) -> list[bytes]:
+def _get_columns(session: Session, columns: Sequence[Sequence[bytes]], now_ms: int) -> tuple[int, bytes]:
     """GETs of a pipeline, up to the first that is not there or no short plain string."""
     database = session.database
-    tables = database.tables
-    replies: list[bytes] = []
-    for _, key in commands:
-        slot = (tagged_slot(key) if OPENING_BRACE in key else crc_hqx(key, 0)) & SLOT_MASK
-        entry = tables[slot].get(key)
+    lines: list[bytes] = []
+    for entry in database.stored(columns[1]):
         if entry is None or entry.expires_ms <= now_ms:
             break
         value = entry.value
         if value.__class__ is not bytes or len(value) >= USUAL_BULKS:
             break
         entry.touched_ms = now_ms
-        replies.append(BULK_HEADERS[len(value)] + value + CRLF)
-    database.keyspace.hits += len(replies)
-    return replies
+        lines += BULK_LENGTHS[len(value)], value
+    done = len(lines) // 2
+    database.keyspace.hits += done
+    lines.append(b"")
+    return done, CRLF.join(lines)
 
 
-def _set_many(session: Session, commands: Sequence[Arguments], now_ms: int) -> list[bytes]:
+def _set_columns(session: Session, columns: Sequence[Sequence[bytes]], now_ms: int) -> tuple[int, bytes]:
     """SETs without options of a pipeline, up to the first that needs a look at memory or at another type."""
-    database, keyspace = session.database, session.database.keyspace
+    database, keyspace, (_, keys, values) = session.database, session.database.keyspace, columns
     if database.watches:
-        return []
+        return 0, b""
     done = 0
-    for _, key, value in commands:
-        slot = (tagged_slot(key) if OPENING_BRACE in key else crc_hqx(key, 0)) & SLOT_MASK
-        entry = database.tables[slot].get(key)
+    for key, value, entry in zip(keys, values, database.stored(keys), strict=True):
         if keyspace.used_bytes > keyspace.limit_bytes:
             break
         if entry is None:
@@ -71,12 +69,12 @@ def _set_many(session: Session, commands: Sequence[Arguments], now_ms: int) -> l
             entry.value = value
             entry.touched_ms = now_ms
         done += 1
-    return [OK] * done
+    return done, OK * done
 
 
 @command(
     "GET", arity=2, flags="readonly fast", keys=FIRST_KEY, since="1.0.0", group="string",
-    summary="Returns the string value of a key.", many=_get_many,
+    summary="Returns the string value of a key.", run_columns=_get_columns,
 )  # fmt: skip
 def get(session: Session, args: Arguments, now_ms: int) -> bytes:
     key = args[1]
@@ -100,7 +98,7 @@ def get(session: Session, args: Arguments, now_ms: int) -> bytes:
 @command(
     "SET", arity=-3, flags="write denyoom", keys=FIRST_KEY, since="1.0.0", group="string",
     summary="Sets the string value of a key, ignoring its type. The key is created if it doesn't exist.",
-    many=_set_many,
+    run_columns=_set_columns,
 )  # fmt: skip
 def set_(session: Session, args: Arguments, now_ms: int) -> bytes:
     if len(args) != 3:
