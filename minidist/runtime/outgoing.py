@@ -30,5 +30,10 @@ class Outgoing(list[tuple["Connection", bytes]]):
         self.clear()
         for connection, data in sent:
             transport = connection.transport
-            if not transport.is_closing():
+            if transport.is_closing():
+                continue
+            try:
                 transport.write(data)
+            except Exception as error:  # a bug of ours: it costs this connection, not the answers of the others
+                connection.endpoint.log.error("cannot be written to", exc_info=error, peer=connection.peer)
+                connection.abort("cannot be written to")

@@ -9,7 +9,7 @@ Every change of a key keeps `count`, `volatile` and the keyspace's `used_bytes` 
 """
 
 from binascii import crc_hqx
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from heapq import heappop, heappush
 from typing import TYPE_CHECKING
 
@@ -25,7 +25,7 @@ from minidist.engines.keyspace.tables import (
     Value,
     part_number,
 )
-from minidist.structures.slots import OPENING_BRACE, SLOT_MASK, SLOTS, key_slots, tagged_slot
+from minidist.structures.slots import OPENING_BRACE, SLOT_MASK, SLOTS, tagged_slot
 
 if TYPE_CHECKING:
     from minidist.engines.keyspace.keyspace import Keyspace
@@ -83,13 +83,6 @@ class Database:
             entry.touched_ms = now_ms
             self.keyspace.hits += 1
         return entry
-
-    def stored(self, keys: Sequence[bytes]) -> list[Entry | None]:
-        """The entries of several keys as they lie there, expired ones too; None also where a slot is crowded.
-
-        Looked up in one sweep, which lets the processor fetch the memory of several keys at the same time.
-        """
-        return list(map(dict.get, map(self.tables.__getitem__, key_slots(keys)), keys))
 
     # --- changing ---------------------------------------------------------------------------------------------------
 

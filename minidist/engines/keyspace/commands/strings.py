@@ -17,7 +17,7 @@ from minidist.engines.keyspace.registry import ALL_KEYS, EVERY_OTHER_KEY, FIRST_
 from minidist.engines.keyspace.session import Session
 from minidist.engines.keyspace.tables import NEVER
 from minidist.engines.keyspace.texts import change, check_length, is_string, text, text_slice
-from minidist.structures.slots import OPENING_BRACE, SLOT_MASK, tagged_slot
+from minidist.structures.slots import OPENING_BRACE, SLOT_MASK, key_slots, tagged_slot
 from minidist.wire.resp_plain import CRLF
 from minidist.wire.resp_plain import Command as Arguments
 from minidist.wire.resp_replies import BULK_HEADERS, EMPTY_BULK, OK, ONE, ZERO, bulk
@@ -35,9 +35,11 @@ LIFETIMES = (b"EX", b"PX", b"EXAT", b"PXAT")
 
 def _get_columns(session: Session, columns: Sequence[Sequence[bytes]], now_ms: int) -> tuple[int, bytes]:
     """GETs of a pipeline, up to the first that is not there or no short plain string."""
-    database = session.database
+    database, keys = session.database, columns[1]
+    tables = database.tables
     lines: list[bytes] = []
-    for entry in database.stored(columns[1]):
+    for key, slot in zip(keys, key_slots(keys), strict=True):
+        entry = tables[slot].get(key)
         if entry is None or entry.expires_ms <= now_ms:
             break
         value = entry.value
@@ -57,7 +59,8 @@ def _set_columns(session: Session, columns: Sequence[Sequence[bytes]], now_ms: i
     if database.watches:
         return 0, b""
     done = 0
-    for key, value, entry in zip(keys, values, database.stored(keys), strict=True):
+    for key, slot, value in zip(keys, key_slots(keys), values, strict=True):
+        entry = database.tables[slot].get(key)
         if keyspace.used_bytes > keyspace.limit_bytes:
             break
         if entry is None:
