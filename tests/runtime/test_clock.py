@@ -316,3 +316,15 @@ def test_the_clock_agrees_with_its_model(steps):
         clock.close()
 
     asyncio.run(run())
+
+
+async def test_who_remembers_the_time_is_told_when_somebody_moves_it(clock, wall):
+    told = []
+    clock.on_change(lambda: told.append(clock.now_ms()))
+    clock.advance(10)
+    clock.advance(-5)
+    wall.now_ms += 1
+    clock.drift(2.0)
+    assert told == [1_000_010, 1_000_005, 1_000_006]
+    clock.reset()
+    assert clock.now_ms() == told[-1] == 1_000_001
