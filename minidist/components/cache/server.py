@@ -17,7 +17,7 @@ from minidist.components.cache.config import CacheConfig
 from minidist.components.cache.figures import families
 from minidist.components.cache.settings import CacheSettings
 from minidist.components.cache.state import CacheService, Facts
-from minidist.engines.keyspace.service import Alarm, End, Named, Output, Resume
+from minidist.engines.keyspace.service import Alarm, End, Named, Output, Push, Release, Resume
 from minidist.engines.keyspace.session import Session
 from minidist.engines.keyspace.tables import NEVER
 from minidist.engines.keyspace.users import Users
@@ -36,6 +36,7 @@ from minidist.wire.resp_replies import error
 
 # Commands of one client run in one go before others get their turn: about a millisecond.
 COMMANDS_PER_TURN = 256
+READS_WHILE_WAITING = 4  # of up to 256 kB each
 TOO_MANY_CLIENTS = error("ERR max number of clients reached")
 
 
@@ -164,9 +165,13 @@ class RespConnection(Connection):
             self.transport.resume_reading()
 
     def _wait(self) -> None:
-        """Paused or asleep: read no further until `Resume`."""
+        """Paused or asleep, or waiting for a key: go on after `Resume` or `Release`.
+
+        Somebody who waits for a key is read from a little longer, to see whether he leaves.
+        """
         self.node.waiting[self] = None
-        self.transport.pause_reading()
+        if self.session.wait is None or (self.left is not None and len(self.left) > READS_WHILE_WAITING):
+            self.transport.pause_reading()
 
     def mid_request(self) -> bool:
         return not self.reader.idle
@@ -291,6 +296,13 @@ class Cache(Node):
             waiting, self.waiting = self.waiting, {}
             for connection in waiting:
                 connection.go_on()
+        elif isinstance(output, Release):
+            connection = cast(RespConnection, output.session.carrier)
+            connection.send(output.reply)
+            if self.waiting.pop(connection, False) is None:
+                connection.go_on()
+        elif isinstance(output, Push):
+            cast(RespConnection, output.session.carrier).send(output.message)
         elif isinstance(output, End):
             connection = cast(RespConnection, output.session.carrier)
             if output.at_once:

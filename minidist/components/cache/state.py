@@ -65,7 +65,7 @@ class CacheService(Service):
             "Clients": {
                 "connected_clients": len(self.sessions),
                 "maxclients": self.max_clients,
-                "blocked_clients": 0,
+                "blocked_clients": self.waiting.count,
             },
             "Memory": self._about_memory(),
             "Persistence": {"loading": 0, "rdb_changes_since_last_save": 0, "aof_enabled": 0},

@@ -254,6 +254,11 @@ class Database:
             self._expired(key)
         return looked_at
 
+    def notify(self, kind: int, event: bytes, key: bytes) -> None:
+        """Tell of a keyspace event. Hot paths look at `keyspace.notified` first: it is nearly always 0."""
+        if self.keyspace.notified & kind:
+            self.keyspace.on_event(self.number, kind, event, key)
+
     # --- watching ---------------------------------------------------------------------------------------------------
 
     def changed(self, key: bytes) -> None:

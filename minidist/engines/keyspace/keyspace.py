@@ -44,6 +44,8 @@ class Keyspace:
         self.misses = 0
         self.expired_keys = 0
         self.evicted_keys = 0
+        self.notified = 0  # kinds of keyspace events that are published (events.py)
+        self.on_event: Callable[[int, int, bytes, bytes], object] = lambda number, kind, event, key: None
         self._garbage: deque[list[Table]] = deque()
         self._garbage_slot = 0
         self.garbage_keys = 0

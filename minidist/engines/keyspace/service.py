@@ -6,8 +6,8 @@ takes `_checked`, which asks the questions in Redis' order (server.c, `processCo
 memory? paused? inside MULTI?
 
 What the shell must do is data. After `run` it writes the replies; if `run` did not run all commands, it keeps the
-rest: either much has been written and it should look at back-pressure, or the session waits (`session.gated`, paused or
-asleep) until a `Resume`. `outbox` holds what concerns other connections; the shell empties it after each run.
+rest: either much has been written and it should look at back-pressure, or the session waits (`session.gated`): paused
+or asleep, until a `Resume`, or for a key, until its `Release`. `outbox` holds what concerns other connections; the shell empties it after each run.
 """
 
 import random
@@ -27,6 +27,7 @@ from minidist.engines.keyspace.registry import Command, CommandTable
 from minidist.engines.keyspace.session import Carrier, Session
 from minidist.engines.keyspace.settings import NO_SETTINGS, Settings
 from minidist.engines.keyspace.users import Users
+from minidist.engines.keyspace.waiting import Block, Wait, Waiting
 from minidist.wire.resp import Pipeline
 from minidist.wire.resp_plain import Command as Arguments
 from minidist.wire.resp_replies import QUEUED, error
@@ -69,8 +70,24 @@ class Alarm:
     """`keyspace.alarm_ms` was lowered: call `wake` then."""
 
 
+@dataclass(frozen=True, slots=True)
+class Release:
+    """A session has waited for a key and does so no longer: send the reply, and run what was left of its commands."""
+
+    session: Session
+    reply: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Push:
+    """A message for a session that it did not ask for just now: send it."""
+
+    session: Session
+    message: bytes
+
+
 ALARM = Alarm()
-Output = Admitted | Alarm | End | Named | Resume
+Output = Admitted | Alarm | End | Named | Push | Release | Resume
 
 
 class Service:
@@ -84,6 +101,8 @@ class Service:
         self.users = Users()
         self.settings: Settings = NO_SETTINGS
         self.sessions: dict[int, Session] = {}
+        self.waiting = Waiting()
+        self.ready = self.waiting.ready
         self.outbox: list[Output] = []
         self.keyspace.on_alarm = self._alarmed
         self.paused_until_ms = 0
@@ -109,6 +128,7 @@ class Service:
         """A client is gone."""
         session.end()
         session.unwatch()
+        self.waiting.remove(session)
         self.sessions.pop(session.id, None)
 
     # --- running commands -------------------------------------------------------------------------------------------
@@ -136,9 +156,12 @@ class Service:
         session.last_command = command
         command.calls += 1
         try:
-            return command.run(session, args, now_ms)
+            reply = command.run(session, args, now_ms)
         except CommandError as problem:
             return self._failed(session, args, problem)
+        if self.ready:
+            self._serve(now_ms)
+        return reply
 
     def run(self, session: Session, commands: Sequence[Arguments], now_ms: int) -> tuple[int, bytes]:
         """Run commands in order: how many were run (if not all, see above), and their replies."""
@@ -174,6 +197,8 @@ class Service:
             except Postponed:
                 break
             pieces.append(reply)
+            if self.ready:
+                self._serve(now_ms)
             if len(reply) > LARGE_REPLY_BYTES:
                 break
         session.last_ms = now_ms
@@ -210,6 +235,8 @@ class Service:
         """Run or queue one command with every check. Raises CommandError, Postponed."""
         if session.ended:
             return b""
+        if session.wait is not None:
+            raise Postponed
         try:
             command = self._admitted(session, args, now_ms)
         except CommandError as problem:
@@ -277,8 +304,20 @@ class Service:
             raise Postponed
 
     def call(self, session: Session, command: Command, args: Arguments, now_ms: int) -> bytes:
-        """Run one command that was admitted. Raises CommandError, Postponed."""
+        """Run one command that was admitted; no reply yet if it has to wait for a key. Raises CommandError, Postponed."""
         command.calls += 1
+        try:
+            return self._call(session, command, args, now_ms)
+        except Block as block:
+            if session.executing:
+                return block.nothing
+            self.waiting.add(session, command, args, block, now_ms)
+            session.regate()
+            if block.timeout_ms:
+                self.keyspace.set_alarm(now_ms + block.timeout_ms)
+            return b""
+
+    def _call(self, session: Session, command: Command, args: Arguments, now_ms: int) -> bytes:
         if not session.no_touch or command.name == "TOUCH":
             return command.run(session, args, now_ms)
         touched = [
@@ -299,6 +338,34 @@ class Service:
             session.regate()
             return b""
         return b"" if session.replies_off else reply
+
+    # --- waiting for keys -------------------------------------------------------------------------------------------
+
+    def _serve(self, now_ms: int) -> None:
+        """Try again what waits for the keys that were changed, first come, first served."""
+        while self.ready:
+            for place in self.waiting.take_ready():
+                for session in list(place.sessions):
+                    entry = place.database.peek(place.key, now_ms)
+                    if entry is None:
+                        break
+                    if session.wait is not None and entry.value.__class__ is session.wait.block.kind:
+                        self._try_again(session, session.wait, now_ms)
+
+    def _try_again(self, session: Session, wait: Wait, now_ms: int) -> None:
+        try:
+            reply = self._call(session, wait.command, wait.args, now_ms)
+        except Block:
+            return
+        except CommandError as problem:
+            reply = self.error_reply(problem)
+        self.release(session, reply)
+
+    def release(self, session: Session, reply: bytes) -> None:
+        """A client waits no longer, and gets this reply."""
+        self.waiting.remove(session)
+        session.regate()
+        self.outbox.append(Release(session, self._muted(session, reply)))
 
     # --- pausing ----------------------------------------------------------------------------------------------------
 
@@ -321,8 +388,13 @@ class Service:
         if self.paused_until_ms and now_ms >= self.paused_until_ms:
             self.unpause()
         self.keyspace.maintain(now_ms)
+        while (session := self.waiting.overdue(now_ms)) is not None:
+            assert session.wait is not None
+            self.release(session, session.wait.block.nothing)
         if self.paused_until_ms:
             self.keyspace.set_alarm(self.paused_until_ms)
+        if (alarm_ms := self.waiting.alarm_ms) is not None:
+            self.keyspace.set_alarm(alarm_ms)
 
     def _alarmed(self) -> None:
         self.outbox.append(ALARM)

@@ -9,6 +9,7 @@ from minidist.wire.resp_replies import NULL, NULL_BULK
 
 if TYPE_CHECKING:
     from minidist.engines.keyspace.service import Service
+    from minidist.engines.keyspace.waiting import Wait
 
 
 class Carrier(Protocol):
@@ -37,7 +38,7 @@ class Session:
     __slots__ = (
         "asleep", "authenticated", "carrier", "created_ms", "database", "ended", "executing", "gated", "id",
         "last_command", "last_ms", "library_name", "library_version", "name", "no_evict", "no_touch", "null",
-        "replies_off", "resp3", "service", "skip_replies", "transaction", "user", "watches",
+        "replies_off", "resp3", "service", "skip_replies", "transaction", "user", "wait", "watches",
     )  # fmt: skip
 
     def __init__(self, service: "Service", number: int, carrier: Carrier, now_ms: int) -> None:
@@ -52,6 +53,7 @@ class Session:
         self.library_name = b""
         self.library_version = b""
         self.watches: dict[tuple[int, bytes], Watch] = {}
+        self.wait: Wait | None = None  # for a key
         self.begin()
 
     def begin(self) -> None:
@@ -62,7 +64,7 @@ class Session:
         self.user = b"default"
         self.authenticated = not self.service.users.password_needed
         self.transaction: Transaction | None = None
-        self.executing = False  # inside EXEC
+        self.executing = False  # inside EXEC, or a script
         self.no_evict = False
         self.no_touch = False
         self.replies_off = False
@@ -85,6 +87,7 @@ class Session:
             or self.replies_off
             or self.skip_replies
             or self.asleep
+            or self.wait is not None
             or self.service.paused_until_ms
         )
 

@@ -15,7 +15,7 @@ from minidist.engines.keyspace.service import End
 from minidist.engines.keyspace.session import Session
 from minidist.wire.resp_plain import Command as Arguments
 from minidist.wire.resp_plain import strict_integer
-from minidist.wire.resp_replies import OK, ZERO, bulk, encode, verbatim
+from minidist.wire.resp_replies import OK, ONE, ZERO, bulk, encode, verbatim
 from minidist.wire.resp_replies import integer as integer_reply
 
 TABLE = CommandTable()
@@ -291,8 +291,14 @@ def client_unblock(session: Session, args: Arguments, now_ms: int) -> bytes:
         raise CommandError(SYNTAX)
     if len(args) == 4 and args[3].upper() not in (b"TIMEOUT", b"ERROR"):
         raise CommandError("ERR CLIENT UNBLOCK reason should be TIMEOUT or ERROR")
-    integer(args[2])
-    return ZERO  # nothing blocks yet
+    waiting = session.service.sessions.get(integer(args[2]))
+    if waiting is None or waiting.wait is None:
+        return ZERO
+    reply: bytes = waiting.wait.block.nothing
+    if len(args) == 4 and args[3].upper() == b"ERROR":
+        reply = session.service.error_reply(CommandError("UNBLOCKED client unblocked via CLIENT UNBLOCK"))
+    session.service.release(waiting, reply)
+    return ONE
 
 
 @command(

@@ -1,0 +1,6 @@
+"""SLOWLOG, LATENCY and MONITOR."""
+
+from minidist.engines.keyspace.registry import CommandTable
+
+TABLE = CommandTable()
+command = TABLE.command

@@ -1,0 +1,96 @@
+"""Values that are more than a string: what their types have in common, and how commands reach and change them.
+
+A type is a class with `type_name`, `encoding`, a length, and `memory_bytes`, a sum that its own methods keep. A key
+with an empty collection does not exist in Redis, so whoever has changed one says so by `settle`, which accounts for the
+change, tells the watches, the listeners and the waiting clients, and removes what became empty.
+
+    value = look(session, key, now_ms, Hash)      # to answer with: counts as a hit or a miss; None where nothing is
+    value = find(session, key, now_ms, Hash)      # to change what is there
+    value = make(session, key, now_ms, Hash)      # to change; an empty one is put there if nothing was
+    before_bytes = value.memory_bytes
+    ...
+    settle(session.database, key, value, before_bytes, events.HASH, b"hset")
+
+Check all arguments before `make`: an empty collection must not stay behind when a command fails.
+"""
+
+from typing import ClassVar, Protocol, Self, TypeVar
+
+from minidist.engines.keyspace import events
+from minidist.engines.keyspace.database import Database
+from minidist.engines.keyspace.errors import WRONG_TYPE, CommandError
+from minidist.engines.keyspace.session import Session
+
+
+class Collection(Protocol):
+    """What a type other than string must have. It is made empty, without arguments."""
+
+    type_name: ClassVar[str]  #: what TYPE answers
+    memory_bytes: int  #: what it takes, itself included; kept by its methods
+
+    def __len__(self) -> int: ...
+
+    def __copy__(self) -> Self:
+        """A copy that shares nothing that can change, for COPY."""
+        ...
+
+    @property
+    def encoding(self) -> str:
+        """What OBJECT ENCODING answers: the name Redis would give to it."""
+        ...
+
+
+C = TypeVar("C", bound=Collection)
+
+
+def look(session: Session, key: bytes, now_ms: int, kind: type[C]) -> C | None:
+    """The value to answer with. Raises CommandError for another type."""
+    entry = session.database.read(key, now_ms)
+    if entry is None:
+        return None
+    value: C = entry.value
+    if value.__class__ is not kind:
+        raise CommandError(WRONG_TYPE)
+    return value
+
+
+def find(session: Session, key: bytes, now_ms: int, kind: type[C]) -> C | None:
+    """The value to change, if there is one. Raises CommandError for another type."""
+    entry = session.database.find(key, now_ms)
+    if entry is None:
+        return None
+    value: C = entry.value
+    if value.__class__ is not kind:
+        raise CommandError(WRONG_TYPE)
+    return value
+
+
+def make(session: Session, key: bytes, now_ms: int, kind: type[C]) -> C:
+    """The value to change, or a new empty one. Raises CommandError for another type."""
+    value = find(session, key, now_ms, kind)
+    if value is None:
+        value = kind()
+        session.database.put(key, value, now_ms)
+    return value
+
+
+def settle(
+    database: Database, key: bytes, value: Collection, before_bytes: int, kind: int, event: bytes, now_ms: int
+) -> None:
+    """A collection was changed in place: see above. `kind` and `event` are what keyspace notifications say of it."""
+    database.resized(key, value.memory_bytes - before_bytes)
+    if database.keyspace.notified:
+        database.notify(kind, event, key)
+    if not value:
+        database.remove(key)
+        if database.keyspace.notified:
+            database.notify(events.GENERIC, b"del", key)
+
+
+def store(database: Database, key: bytes, value: Collection, kind: int, event: bytes, now_ms: int) -> None:
+    """Put a new collection under a key, in place of whatever was there; an empty one deletes the key."""
+    if value:
+        database.put(key, value, now_ms)
+        database.notify(kind, event, key)
+    elif database.delete(key, now_ms):
+        database.notify(events.GENERIC, b"del", key)
