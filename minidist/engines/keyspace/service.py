@@ -7,7 +7,8 @@ memory? paused? inside MULTI?
 
 What the shell must do is data. After `run` it writes the replies; if `run` did not run all commands, it keeps the
 rest: either much has been written and it should look at back-pressure, or the session waits (`session.gated`): paused
-or asleep, until a `Resume`, or for a key, until its `Release`. `outbox` holds what concerns other connections; the shell empties it after each run.
+or asleep, until a `Resume`, or for a key, until its `Release`. `outbox` holds what concerns other connections; the
+shell empties it after each run.
 """
 
 import random
@@ -304,7 +305,7 @@ class Service:
             raise Postponed
 
     def call(self, session: Session, command: Command, args: Arguments, now_ms: int) -> bytes:
-        """Run one command that was admitted; no reply yet if it has to wait for a key. Raises CommandError, Postponed."""
+        """Run one admitted command; no reply yet if it has to wait for a key. Raises CommandError, Postponed."""
         command.calls += 1
         try:
             return self._call(session, command, args, now_ms)
