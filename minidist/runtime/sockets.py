@@ -2,11 +2,14 @@
 
 import contextlib
 import errno
+import functools
 import os
+import select
 import socket
 import ssl
 import stat
 import sys
+from collections.abc import Callable
 from typing import Any
 
 # A peer that vanished without a word (power, network) is found after 300 s + 3 × 60 s: Redis' tcp-keepalive.
@@ -38,6 +41,17 @@ def bytes_taken(connected: Any) -> int | None:
 def bytes_unsent(connected: Any) -> int:
     """How many bytes wait in our kernel for room at the peer's; 0 where that cannot be known."""
     return _tcp_info(connected, BYTES_NOT_SENT) or 0
+
+
+def unread_probe(connected: Any) -> Callable[[], object]:
+    """What tells, when called, whether bytes or an end of file wait that the loop has not read yet.
+
+    A call costs half a microsecond. It must not be called once the connection is closing: its descriptor may be another
+    connection's by then.
+    """
+    poll = select.poll()
+    poll.register(connected.fileno(), select.POLLIN)
+    return functools.partial(poll.poll, 0)
 
 
 def _tcp_info(connected: Any, part: slice) -> int | None:

@@ -13,6 +13,7 @@ else an upstream says costs it the connection, so that no later request can be g
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from enum import Enum
 from typing import TYPE_CHECKING
 
@@ -22,6 +23,7 @@ from minidist.runtime.config import Address
 from minidist.runtime.connection import Connection
 from minidist.runtime.relay import RelayBroken, relay_exactly
 from minidist.runtime.relay.flow import BULK_BYTES
+from minidist.runtime.sockets import unread_probe
 from minidist.wire.http1 import (
     UNTIL_CLOSE,
     BodyReader,
@@ -58,7 +60,7 @@ def host_of(address: Address) -> str:
 class Origin(Upstream):
     """An upstream with its connections. The newest idle connection is used first, so that the others can go."""
 
-    __slots__ = ("address", "gone", "host", "idle", "open")
+    __slots__ = ("address", "gone", "host", "idle", "open", "talkative")
 
     def __init__(self, name: str) -> None:
         super().__init__(name)
@@ -67,6 +69,7 @@ class Origin(Upstream):
         self.idle: list[UpstreamConnection] = []
         self.open = 0  #: connections, idle ones and those being made included
         self.gone = False  #: removed: connections are not kept any more
+        self.talkative = False  #: has said something unasked: its kept connections are looked at before they are used
 
 
 class AnswerState(Enum):
@@ -82,7 +85,7 @@ class UpstreamConnection(Connection):
 
     __slots__ = (
         "buffer", "chunking", "client", "data", "expires_s", "origin", "persistent", "reader", "reused", "spoke",
-        "state",
+        "state", "unread_probe",
     )  # fmt: skip
 
     def __init__(self, dialler: Dialler[UpstreamConnection], data: DataHalf, origin: Origin) -> None:
@@ -97,9 +100,19 @@ class UpstreamConnection(Connection):
         self.persistent = True
         self.reused = False  #: has answered before: it may have been closed under our request
         self.spoke = False  #: a byte of the present answer has come
+        self.unread_probe: Callable[[], object] | None = None  #: made when it is first needed
         self.expires_s = 0.0  #: loop time at which it has waited in the pool too long
 
     # --- exchanges --------------------------------------------------------------------------------------------------
+
+    def has_unread(self) -> bool:
+        """Whether bytes or an end of file wait in it (it must not be closing): then it serves nobody any more.
+
+        The loop is about to read them, unasked; sent a request now, they would be taken for its answer.
+        """
+        if self.unread_probe is None:
+            self.unread_probe = unread_probe(self.transport.get_extra_info("socket"))
+        return bool(self.unread_probe())
 
     def begin(self, client: ClientConnection) -> None:
         """Serve this client until `finish` or `cancel`."""
@@ -131,6 +144,7 @@ class UpstreamConnection(Connection):
         client = self.client
         if client is None:
             self.data.count("unasked")
+            self.origin.talkative = True
             self.abort("spoke without being asked")
             return
         client.touched = True
@@ -172,7 +186,7 @@ class UpstreamConnection(Connection):
         rest = len(data) - at
         if 0 <= length <= rest:  # the whole answer is here: nearly always
             if rest > length:
-                self.persistent = False  # and more, which nobody asked for
+                self._said_too_much()
                 data = data[: at + length]
             client.write_answer(head_bytes + data[at:], whole=True)
             client.answered()
@@ -200,8 +214,13 @@ class UpstreamConnection(Connection):
             client.write_answer(payload)
         if reader.done:
             if end < len(data):
-                self.persistent = False
+                self._said_too_much()
             client.answered()
+
+    def _said_too_much(self) -> None:
+        """After its answer came more, which nobody asked for."""
+        self.persistent = False
+        self.origin.talkative = True
 
     def _hand_over(self, client: ClientConnection, count: int) -> None:
         self.state = AnswerState.HANDED

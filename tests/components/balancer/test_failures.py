@@ -3,14 +3,15 @@
 import asyncio
 import contextlib
 import socket
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 
 import h11
 import pytest
 
 from minidist.components.balancer.client_stream import ClientState
 from minidist.components.balancer.server import Balancer
-from tests.components.balancer.conftest import OK, Turn, World, answering, get, post, until, unused_address
+from minidist.runtime.config import Address
+from tests.components.balancer.conftest import OK, Client, Turn, World, answering, get, post, until, unused_address
 
 
 def counted(node: Balancer, what: str) -> int:
@@ -294,8 +295,68 @@ async def test_an_upstream_that_speaks_between_requests_loses_its_connection(wor
     assert (await client.ask(get("/lie"))).body == b"ok"
     released.set()
     await until(lambda: counted(node, "unasked") == 1)
+    assert all(origin.talkative for origin in node.data.upstreams.members.values())
     assert (await client.ask(get())).body == b"ok"
     assert upstream.connections == 2
+
+
+@contextlib.asynccontextmanager
+async def kept_connection(world: World) -> AsyncIterator[tuple[Balancer, Client, socket.socket]]:
+    """A balancer with one connection in its pool, a client that has had an answer, and the upstream's end."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        node = await world.balancer(f"127.0.0.1:{server.getsockname()[1]}")
+        client = await world.client(node)
+        await client.send(get())
+        await until(lambda: node.data.dialler.connections)
+        upstream, _ = server.accept()
+        with upstream:
+            upstream.send(OK)
+            assert (await client.answer()).body == b"ok"
+            await until(lambda: next(iter(node.data.upstreams.members.values())).idle)
+            yield node, client, upstream
+
+
+def ask_in_this_round(node: Balancer, request: bytes) -> None:
+    """The client's request is read before whatever waits in the upstream's socket."""
+    assert node.data.listener is not None
+    (connection,) = node.data.listener.connections
+    connection.data_received(request)
+
+
+def unasked(upstream: socket.socket) -> None:
+    upstream.send(b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nevil")
+
+
+def ended(upstream: socket.socket) -> None:
+    upstream.shutdown(socket.SHUT_WR)
+
+
+@pytest.mark.parametrize("news", [unasked, ended])
+async def test_what_waits_in_a_kept_connection_is_seen_before_a_post_uses_it(
+    world: World, news: Callable[[socket.socket], None]
+) -> None:
+    other = await world.upstream()
+    async with kept_connection(world) as (node, client, upstream):
+        (origin,) = node.data.upstreams.members.values()
+        origin.address = Address.parse(other.name)  # where it is dialled again
+        news(upstream)
+        ask_in_this_round(node, post(b"hello"))
+        assert (await client.answer("POST")).body == b"ok"
+        assert [seen.body for seen in other.requests] == [b"hello"]
+        await until(lambda: len(node.data.dialler.connections) == 1)
+        assert counted(node, "unasked") == (1 if news is unasked else 0)
+
+
+async def test_after_an_unasked_word_of_an_upstream_every_request_looks_first(world: World) -> None:
+    other = await world.upstream()
+    async with kept_connection(world) as (node, client, upstream):
+        (origin,) = node.data.upstreams.members.values()
+        origin.address = Address.parse(other.name)
+        origin.talkative = True
+        unasked(upstream)
+        ask_in_this_round(node, get())
+        assert (await client.answer()).body == b"ok"
+        assert len(other.requests) == 1
 
 
 @pytest.mark.parametrize(
