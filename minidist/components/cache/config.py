@@ -6,7 +6,16 @@ from typing import Literal
 from minidist.runtime.config import Address, Config, Size, option
 
 EvictionPolicy = Literal[
-    "noeviction", "allkeys-lru", "volatile-lru", "allkeys-random", "volatile-random", "volatile-ttl"
+    "noeviction",
+    "allkeys-lru",
+    "volatile-lru",
+    "allkeys-lfu",
+    "volatile-lfu",
+    "allkeys-random",
+    "volatile-random",
+    "volatile-ttl",
+    "allkeys-fifo",
+    "volatile-fifo",
 ]
 
 

@@ -38,7 +38,7 @@ class CacheService(Service):
         self.max_clients = config.max_clients
         self.keyspace.limit(config.max_memory or NO_LIMIT)
         if self.keyspace.evictor.policy.value != config.eviction:
-            self.keyspace.evictor.use(Policy(config.eviction))
+            self.evict_by(Policy(config.eviction))
 
     @property
     def limit_bytes(self) -> int:

@@ -5,6 +5,9 @@ from a random one, until it has SAMPLE_ENTRIES candidates: CRC16 scatters keys o
 common, and reading a small table is cheaper than picking single keys from it. The worst sixteenth of a sample are the
 victims, in order; one sample therefore serves several evictions. A victim that was used since is passed over.
 
+LRU and TTL read times that entries have anyway. LFU counts uses as Redis does, in a logarithmic counter of eight bits
+(`count_use`) that one minute of disuse lowers by one. FIFO, which Redis lacks, goes by the time a key was made.
+
 Everything is drawn from the injected `random.Random`, and ties are broken by slot and key: the same commands with the
 same seed evict the same keys.
 """
@@ -32,6 +35,10 @@ class Policy(Enum):
     NOEVICTION = "noeviction"
     ALLKEYS_LRU = "allkeys-lru"
     VOLATILE_LRU = "volatile-lru"
+    ALLKEYS_LFU = "allkeys-lfu"
+    VOLATILE_LFU = "volatile-lfu"
+    ALLKEYS_FIFO = "allkeys-fifo"
+    VOLATILE_FIFO = "volatile-fifo"
     ALLKEYS_RANDOM = "allkeys-random"
     VOLATILE_RANDOM = "volatile-random"
     VOLATILE_TTL = "volatile-ttl"
@@ -41,16 +48,67 @@ class Policy(Enum):
         """Only keys with a lifetime may go."""
         return self.value.startswith("volatile")
 
+    @property
+    def counts_uses(self) -> bool:
+        """`count_use` must be called for each key that a command uses."""
+        return self.value.endswith("lfu")
 
-Rank = Callable[[Entry, random.Random], float]
-"""The entry with the lowest rank goes first."""
+
+# Redis' defaults: lfu-log-factor, lfu-decay-time (in ms), and what a new key starts with, so that it gets a chance.
+LFU_FACTOR, LFU_DECAY_MS, LFU_START, LFU_MOST = 10, 60_000, 5, 255
+
+
+def uses(entry: Entry, now_ms: int) -> int:
+    """The counter of an LFU policy, 0 to 255, lowered by the minutes since the last use."""
+    counter = entry.mark if entry.mark <= LFU_MOST else LFU_START
+    return max(counter - max(now_ms - entry.touched_ms, 0) // LFU_DECAY_MS, 0)
+
+
+def count_use(entry: Entry, now_ms: int, rng: random.Random) -> None:
+    """One use more: the counter grows the more rarely the higher it is, and tells a million uses from a thousand.
+
+    To be called before the use itself sets `touched_ms`.
+    """
+    counter = uses(entry, now_ms)
+    if counter < LFU_MOST and rng.random() * (max(counter - LFU_START, 0) * LFU_FACTOR + 1) < 1:
+        counter += 1
+    entry.mark = counter
+
+
+Rank = Callable[[Entry, int, random.Random], tuple[float, ...]]
+"""The entry with the lowest rank goes first, given the time."""
+
+
+def _least_recent(entry: Entry, now_ms: int, rng: random.Random) -> tuple[float, ...]:
+    return (entry.touched_ms,)
+
+
+def _least_frequent(entry: Entry, now_ms: int, rng: random.Random) -> tuple[float, ...]:
+    return uses(entry, now_ms), entry.touched_ms
+
+
+def _oldest(entry: Entry, now_ms: int, rng: random.Random) -> tuple[float, ...]:
+    return (entry.mark,)
+
+
+def _any(entry: Entry, now_ms: int, rng: random.Random) -> tuple[float, ...]:
+    return (rng.random(),)
+
+
+def _soonest(entry: Entry, now_ms: int, rng: random.Random) -> tuple[float, ...]:
+    return (entry.expires_ms,)
+
 
 RANKS: dict[Policy, Rank] = {
-    Policy.ALLKEYS_LRU: lambda entry, rng: entry.touched_ms,
-    Policy.VOLATILE_LRU: lambda entry, rng: entry.touched_ms,
-    Policy.ALLKEYS_RANDOM: lambda entry, rng: rng.random(),
-    Policy.VOLATILE_RANDOM: lambda entry, rng: rng.random(),
-    Policy.VOLATILE_TTL: lambda entry, rng: entry.expires_ms,
+    Policy.ALLKEYS_LRU: _least_recent,
+    Policy.VOLATILE_LRU: _least_recent,
+    Policy.ALLKEYS_LFU: _least_frequent,
+    Policy.VOLATILE_LFU: _least_frequent,
+    Policy.ALLKEYS_FIFO: _oldest,
+    Policy.VOLATILE_FIFO: _oldest,
+    Policy.ALLKEYS_RANDOM: _any,
+    Policy.VOLATILE_RANDOM: _any,
+    Policy.VOLATILE_TTL: _soonest,
 }
 
 Victim = tuple[Database, bytes, Entry, int]
@@ -74,7 +132,7 @@ class Evictor:
         """Remove one key; False when the policy finds none that may go."""
         if self.policy is Policy.NOEVICTION:
             return False
-        while self._victims or self._sample():
+        while self._victims or self._sample(now_ms):
             database, key, entry, touched_ms = self._victims.pop()
             if database.table(key).get(key) is not entry or entry.touched_ms != touched_ms:
                 continue
@@ -86,13 +144,13 @@ class Evictor:
             return True
         return False
 
-    def _sample(self) -> bool:
+    def _sample(self, now_ms: int) -> bool:
         """Refill the victims; False when there is no candidate at all."""
         rng, rank = self._keyspace.random, RANKS[self.policy]
         for database in self._databases():
             candidates = self._candidates(database, rng.randrange(SLOTS))
             if candidates:
-                candidates.sort(key=lambda each: (rank(each[1], rng), each[0]), reverse=True)
+                candidates.sort(key=lambda each: (rank(each[1], now_ms, rng), each[0]), reverse=True)
                 worst = candidates[-max(1, len(candidates) // VICTIMS_SHARE) :]
                 self._victims = [(database, key, entry, entry.touched_ms) for key, entry in worst]
                 return True

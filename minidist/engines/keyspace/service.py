@@ -23,6 +23,7 @@ from minidist.engines.keyspace.errors import (
     printable,
     wrong_arity,
 )
+from minidist.engines.keyspace.eviction import Policy, count_use
 from minidist.engines.keyspace.keyspace import Keyspace
 from minidist.engines.keyspace.registry import Command, CommandTable
 from minidist.engines.keyspace.session import Carrier, Session
@@ -98,6 +99,8 @@ class Service:
 
     def __init__(self, table: CommandTable, databases: int, rng: random.Random) -> None:
         self.table = table.fresh()
+        # What may run without checks; empty while every use of a key has to be counted.
+        self.direct = self.table.direct
         self.keyspace = Keyspace(databases, rng)
         self.users = Users()
         self.settings: Settings = NO_SETTINGS
@@ -139,7 +142,7 @@ class Service:
 
         The same as `run` with one command, which is what most reads bring, at two thirds of its cost.
         """
-        command = self.table.direct.get(args[0])
+        command = self.direct.get(args[0])
         keyspace = self.keyspace
         if (
             command is None
@@ -172,7 +175,7 @@ class Service:
             self._now_ms = now_ms
         if self.paused_until_ms:
             session.gated = True
-        keyspace, command_of = self.keyspace, self.table.direct.get
+        keyspace, command_of = self.keyspace, self.direct.get
         done, replies = 0, b""
         if commands.__class__ is Pipeline and not session.gated:
             done, replies = self._run_columns(session, commands, now_ms)
@@ -210,7 +213,7 @@ class Service:
     def _run_columns(self, session: Session, pipeline: Pipeline, now_ms: int) -> tuple[int, bytes]:
         """Run the first commands of a pipeline in one go, if their command has a way for that: how many, replies."""
         columns = pipeline.columns
-        command = self.table.direct.get(columns[0][0])
+        command = self.direct.get(columns[0][0])
         if command is None or command.run_columns is None or len(columns) != command.usual:
             return 0, b""
         done, replies = command.run_columns(session, columns, now_ms)
@@ -318,7 +321,21 @@ class Service:
                 self.keyspace.set_alarm(now_ms + block.timeout_ms)
             return b""
 
+    def evict_by(self, policy: Policy) -> None:
+        """Choose what goes when memory is full; at any time."""
+        self.keyspace.evictor.use(policy)
+        self.direct = {} if policy.counts_uses else self.table.direct
+
+    def _count_uses(self, session: Session, command: Command, args: Arguments, now_ms: int) -> None:
+        """For LFU: every key that a command names was used once more."""
+        for key in command.keys.of(args):
+            entry = session.database.peek(key, now_ms)
+            if entry is not None:
+                count_use(entry, now_ms, self.keyspace.random)
+
     def _call(self, session: Session, command: Command, args: Arguments, now_ms: int) -> bytes:
+        if self.direct is not self.table.direct and not session.no_touch:
+            self._count_uses(session, command, args, now_ms)
         if not session.no_touch or command.name == "TOUCH":
             return command.run(session, args, now_ms)
         touched = [

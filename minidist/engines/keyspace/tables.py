@@ -25,13 +25,17 @@ Value = Any
 
 
 class Entry:
-    """What is stored under a key: 64 bytes, besides the value."""
+    """What is stored under a key: 64 bytes, besides the value.
 
-    __slots__ = ("expires_ms", "touched_ms", "value")
+    `mark` belongs to the eviction policy: under LFU the logarithmic counter of uses, up to 255; otherwise (and until an
+    LFU policy sees the entry used) the time at which the key was made.
+    """
+
+    __slots__ = ("expires_ms", "mark", "touched_ms", "value")
 
     def __init__(self, value: Value, touched_ms: int, expires_ms: int) -> None:
         self.value = value
-        self.touched_ms = touched_ms
+        self.touched_ms = self.mark = touched_ms
         self.expires_ms = expires_ms
 
 

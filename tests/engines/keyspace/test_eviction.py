@@ -18,7 +18,7 @@ def fill(world, client, count: int, value: bytes, **options: str) -> None:
 
 def limited(world, policy: Policy) -> None:
     world.keyspace.limit(LIMIT)
-    world.keyspace.evictor.use(policy)
+    world.service.evict_by(policy)
 
 
 def test_noeviction_refuses_writes_and_serves_reads(world, client):
@@ -171,3 +171,80 @@ def test_policies_of_the_engine_and_of_the_option_agree():
 
     assert sorted(get_args(EvictionPolicy)) == sorted(policy.value for policy in Policy)
     assert NEVER > 10**18
+
+
+def used_often_then_flooded(world, client, policy: Policy) -> int:
+    """How many of 100 keys that were used 50 times survive three times the memory of keys that are used twice."""
+    limited(world, policy)
+    for number in range(100):
+        client.send("SET", f"often:{number}", b"h" * 300)
+    for _ in range(50):
+        world.now_ms += 100
+        for number in range(100):
+            client.send("GET", f"often:{number}")
+    for number in range(15_000):
+        world.now_ms += 1
+        client.send("SET", f"flood:{number}", b"x" * 300)
+        client.send("GET", f"flood:{number}")
+    return sum(client.show("EXISTS", f"often:{number}") == "1" for number in range(100))
+
+
+def test_lfu_keeps_what_is_used_often_where_lru_keeps_what_came_last(world_type):
+    kept = {}
+    for policy in (Policy.ALLKEYS_LFU, Policy.ALLKEYS_LRU):
+        world = world_type()
+        kept[policy] = used_often_then_flooded(world, world.client(), policy)
+    assert kept[Policy.ALLKEYS_LFU] >= 95
+    assert kept[Policy.ALLKEYS_LRU] <= 5
+
+
+def test_the_counter_of_uses_is_logarithmic_and_fades(world, client):
+    world.service.evict_by(Policy.ALLKEYS_LFU)
+    client.send("SET", "k", "v")
+    assert client.show("OBJECT", "FREQ", "k") == "5"
+    seen = []
+    for uses in (100, 1000, 10_000):
+        for _ in range(uses):
+            client.send("GET", "k")
+        seen.append(int(client.show("OBJECT", "FREQ", "k")))
+    assert 5 < seen[0] < seen[1] < seen[2] < 100
+    world.wait(10 * 60_000)
+    assert int(client.show("OBJECT", "FREQ", "k")) == seen[2] - 10
+    assert client.show("OBJECT", "IDLETIME", "k").startswith("!ERR An LFU maxmemory policy is selected")
+    world.service.evict_by(Policy.ALLKEYS_LRU)
+    assert client.show("OBJECT", "FREQ", "k").startswith("!ERR An LFU maxmemory policy is not selected")
+    assert client.show("OBJECT", "IDLETIME", "k") == "600"
+
+
+def test_fifo_goes_by_age_whatever_is_used(world, client):
+    limited(world, Policy.ALLKEYS_FIFO)
+    for number in range(100):
+        client.send("SET", f"old:{number}", b"x" * 300)
+    for number in range(12_000):
+        world.now_ms += 1
+        client.send("SET", f"{number}", b"x" * 300)
+        client.send("GET", f"old:{number % 100}")
+    there = [number for number in range(12_000) if client.show("EXISTS", number) == "1"]
+    newest = set(range(12_000 - len(there), 12_000))
+    assert len(newest & set(there)) > 0.8 * len(there)
+    assert sum(client.show("EXISTS", f"old:{number}") == "1" for number in range(100)) == 0
+
+
+@pytest.mark.parametrize("policy", [each for each in Policy if each.volatile_only])
+def test_volatile_policies_leave_keys_without_a_lifetime_alone(world, client, policy):
+    limited(world, policy)
+    for number in range(1000):
+        client.send("SET", f"kept:{number}", b"x" * 300)
+    for number in range(10_000):
+        assert client.send("SET", f"{number}", b"x" * 300, "EX", 1000 + number) == b"+OK\r\n"
+    assert all(client.show("EXISTS", f"kept:{number}") == "1" for number in range(1000))
+
+
+def test_policies_can_be_switched_at_any_time(world, client):
+    world.keyspace.limit(LIMIT)
+    for number in range(30_000):
+        if number % 1000 == 0:
+            world.service.evict_by(list(Policy)[1:][number // 1000 % (len(Policy) - 1)])
+        world.now_ms += 1
+        client.send("SET", f"{number}", b"x" * 300, *(["EX", 500] if number % 2 else []))
+        assert world.keyspace.used_bytes <= LIMIT + 1500

@@ -6,6 +6,7 @@ MEMORY look at entries without touching them; the encodings are the names Redis 
 
 from minidist.engines.keyspace.arguments import integer
 from minidist.engines.keyspace.errors import NOT_AN_INTEGER, SYNTAX, CommandError
+from minidist.engines.keyspace.eviction import uses
 from minidist.engines.keyspace.memory import ENTRY_BYTES, EXPIRY_BYTES, value_bytes
 from minidist.engines.keyspace.registry import Command, CommandTable, Keys
 from minidist.engines.keyspace.session import Session
@@ -189,6 +190,11 @@ TABLE.container("OBJECT", since="2.2.3", group="generic", summary="A container f
 LONGEST_EMBEDDED_BYTES = 44
 
 
+ADJUSTING = (
+    "Please note that when switching between policies at runtime LRU and LFU data will take some time to adjust."
+)
+
+
 def encoding(entry: Entry) -> str:
     """The name Redis would give to the way a value is stored; ours may be stored otherwise."""
     value = entry.value
@@ -214,6 +220,8 @@ def object_encoding(session: Session, args: Arguments, now_ms: int) -> bytes:
 )  # fmt: skip
 def object_idletime(session: Session, args: Arguments, now_ms: int) -> bytes:
     entry = session.database.peek(args[2], now_ms)
+    if entry is not None and session.service.keyspace.evictor.policy.counts_uses:
+        raise CommandError("ERR An LFU maxmemory policy is selected, idle time not tracked. " + ADJUSTING)
     return session.null if entry is None else integer_reply(max(now_ms - entry.touched_ms, 0) // 1000)
 
 
@@ -230,12 +238,12 @@ def object_refcount(session: Session, args: Arguments, now_ms: int) -> bytes:
     summary="Returns the logarithmic access frequency counter of a Redis object.",
 )  # fmt: skip
 def object_freq(session: Session, args: Arguments, now_ms: int) -> bytes:
-    if session.database.peek(args[2], now_ms) is None:
+    entry = session.database.peek(args[2], now_ms)
+    if entry is None:
         return session.null
-    raise CommandError(
-        "ERR An LFU maxmemory policy is not selected, access frequency not tracked. Please note that when switching "
-        "between policies at runtime LRU and LFU data will take some time to adjust."
-    )
+    if session.service.keyspace.evictor.policy.counts_uses:
+        return integer_reply(uses(entry, now_ms))
+    raise CommandError("ERR An LFU maxmemory policy is not selected, access frequency not tracked. " + ADJUSTING)
 
 
 # --- MEMORY ---------------------------------------------------------------------------------------------------------
