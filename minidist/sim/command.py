@@ -10,14 +10,14 @@ import json
 import os
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
 from minidist.runtime.config import parse_duration
 from minidist.sim.bugs import BUGS, UnknownBugError
 from minidist.sim.bugs import find as find_bug
-from minidist.sim.campaign import Sums, run_seeds
+from minidist.sim.campaign import Sums, run_seeds, run_twice
 from minidist.sim.run import Ending, Outcome, Settings, run_seed
 from minidist.sim.scenario import UsageError, load
 from minidist.sim.simulation import RANDOM
@@ -37,6 +37,7 @@ class Command:
     faults: str
     duration: str
     settings: Settings
+    twice: bool = False
     html: str = ""
     bundle: str = ""
     json: bool = False
@@ -46,6 +47,7 @@ class Command:
         words = ["minidist", "sim", self.file, "--seed", str(seed), "--duration", self.duration]
         words += ["--faults", self.faults] if self.faults else []
         words += ["--bug", self.settings.bug] if self.settings.bug else []
+        words += ["--twice"] if self.twice else []
         return shlex.join(words)
 
 
@@ -86,6 +88,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("file", nargs="?", metavar="TOPOLOGY|SCENARIO.py", help="what to simulate")
     parser.add_argument("--seed", metavar="N", help="one seed (default: 1)")
     parser.add_argument("--seeds", metavar="A..B", help="all seeds from A to B, on all processors")
+    parser.add_argument("--twice", action="store_true", help="each seed in two processes, with equal traces")
     parser.add_argument("--faults", metavar="random|FILE", default="", help="drawn from the seed, or a JSON list")
     parser.add_argument("--duration", metavar="TIME", default="60s", help="how long the faults last (default: 60s)")
     parser.add_argument("--bug", metavar="NAME", default="", help="plant a known defect, which the checks must find")
@@ -115,6 +118,7 @@ def _read(arguments: Any) -> Command:
         faults=arguments.faults,
         duration=arguments.duration,
         settings=settings,
+        twice=arguments.twice,
         html=arguments.html,
         bundle=arguments.bundle,
         json=arguments.json,
@@ -158,16 +162,18 @@ def _read_faults(given: str) -> Any:
 
 def _run(command: Command) -> int:
     load(command.file)  # what is wrong with it is said once, here
-    sums, failed = Sums(), []
-    for outcome in run_seeds(command.file, command.seeds, command.settings, os.cpu_count() or 1):
+    sums = Sums()
+    pictured: dict[int, str] = {}  # the traces of the seeds to be looked at
+    run = run_twice if command.twice else run_seeds
+    for outcome in run(command.file, command.seeds, command.settings, os.cpu_count() or 1):
         sums.add(outcome)
         _tell(command, outcome)
-        if outcome.ending is not Ending.OK:
-            failed.append(outcome)
+        if len(command.seeds) == 1 or (outcome.ending is not Ending.OK and len(pictured) < MAX_BUNDLES):
+            pictured[outcome.seed] = outcome.digest
     _tell_sums(command, sums)
-    _write_pictures(command, failed)
+    _write_pictures(command, pictured)
     _out(json.dumps(sums.to_json()) if command.json else f"trace {sums.digest()}")
-    return NOT_HELD if failed else DONE
+    return DONE if sums.all_ok() else NOT_HELD
 
 
 def _tell(command: Command, outcome: Outcome) -> None:
@@ -184,9 +190,9 @@ def _tell(command: Command, outcome: Outcome) -> None:
     if len(command.seeds) == 1:
         for text in outcome.never_fired:
             _err(f"  this fault never took effect: {text}")
-        if command.settings.faults is not None:
-            for text in outcome.shortfalls():
-                _err(f"  too little happened to count: {text}")
+    if command.settings.faults is not None:
+        for text in outcome.shortfalls():
+            _err(f"  seed {outcome.seed}: too little happened to count: {text}")
 
 
 def _tell_sums(command: Command, sums: Sums) -> None:
@@ -194,20 +200,18 @@ def _tell_sums(command: Command, sums: Sums) -> None:
         _err(sums.text())
 
 
-def _write_pictures(command: Command, failed: Sequence[Outcome]) -> None:
+def _write_pictures(command: Command, digests: Mapping[int, str]) -> None:
     """Seeds are run again to be looked at; one that is not the same again is said to be so."""
     if not (command.html or command.bundle):
         return
     from minidist.sim.bundle import write_bundle, write_page
 
     single = len(command.seeds) == 1
-    seeds = list(command.seeds) if single else [outcome.seed for outcome in failed[:MAX_BUNDLES]]
     subject = load(command.file)
-    digests = {outcome.seed: outcome.digest for outcome in failed}
-    for place, seed in enumerate(seeds):
+    for place, (seed, digest) in enumerate(digests.items()):
         again = run_seed(subject.scenario, seed, dataclasses.replace(command.settings, keep=True))
-        if digests.get(seed, again.digest) != again.digest:
-            _err(f"seed {seed}: the second run differs from the first: {again.digest}")
+        if again.digest != digest:
+            _err(f"seed {seed}: the run that is looked at differs from the one above: {again.digest}")
         if command.html and place == 0:
             write_page(command.html, again, command.replay(seed))
         if command.bundle:

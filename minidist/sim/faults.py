@@ -282,11 +282,11 @@ class Schedule:
             fault.end()
 
     def fired(self) -> dict[str, int]:
-        """How often faults took effect, by kind."""
+        """How many faults took effect, however often each did, by kind."""
         counts: dict[str, int] = {}
         for fault in self.faults:
             if fault.fired:
-                counts[fault.kind] = counts.get(fault.kind, 0) + fault.fired
+                counts[fault.kind] = counts.get(fault.kind, 0) + 1
         return counts
 
     def spans(self) -> list[Span]:

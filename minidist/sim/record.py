@@ -83,9 +83,9 @@ class History:
             process.last_ok_s = self.world.now_s
 
     def happened(self, f: str, key: str, value: Any, node: str) -> None:
-        """Something no client asked for may have had this effect, now or later: a cache that crashed forgot a key."""
+        """Something no client asked for took effect at this very moment: a cache that crashed forgot a key."""
         number = self._number(node)
-        for kind in ("invoke", "info"):
+        for kind in ("invoke", "ok"):
             self._line(Token(Process("", number), f, key, value, node), kind, value)
 
     def _number(self, name: str) -> int:

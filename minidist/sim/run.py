@@ -84,7 +84,7 @@ class Outcome:
     operations: dict[str, int] = field(default_factory=dict)
     clients_ok: int = 0
     lived: bool = False
-    faults: dict[str, int] = field(default_factory=dict)
+    faults: dict[str, int] = field(default_factory=dict)  # those that took effect, by kind
     never_fired: list[str] = field(default_factory=list)
     specs: list[Mapping[str, Any]] = field(default_factory=list)
     history: list[str] = field(default_factory=list)

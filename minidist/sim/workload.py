@@ -3,7 +3,7 @@
 Clients are hosts of their own, so partitions can come between them and a node. What they do is up to the topology:
 
 * `cache`, `kv`, `shard`: registers over RESP. A client writes unique values to a few keys and reads them, on one node
-  of the group. A cache that crashes forgets: every crash is a write of nothing to each key, of unknown time.
+  of the group. A cache that crashes forgets: every crash writes nothing to each key.
 * `balancer` (or a user's program without one in front): GET over HTTP, of the paths the program's module names in
   `SIMULATED_PATHS` ("/" without it; `{key}` becomes a number). A `simulated_check(path, status, body)` in that module
   may say what is wrong with an answer.
@@ -246,7 +246,7 @@ class Workload:
         return [kind(self, f"client-{number}", target) for number, (kind, target) in enumerate(wanted, 1)]
 
     def _forgot(self, node: SimNode) -> None:
-        """What a cache forgets at a crash, told to the history as writes of nothing that may have happened."""
+        """What a cache forgets at a crash, told to the history as writes of nothing at that moment."""
         for number in range(KEYS):
             self.sim.history.happened("write", f"{node.name}/r{number}", None, node.name)
 

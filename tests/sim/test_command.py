@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from minidist.cluster import demo
+from minidist.sim.campaign import in_other_order
 from minidist.sim.command import main
 
 DEMO = str(Path(demo.__file__).with_name("minidist.toml"))
@@ -41,6 +42,23 @@ def run(capsys, *arguments):
     code = main(arguments)
     captured = capsys.readouterr()
     return code, captured.out.splitlines(), captured.err
+
+
+# What is drawn when the file is imported is not part of the seed.
+OTHERWISE_EVERY_TIME = """
+import asyncio, os
+DELAY_S = int.from_bytes(os.urandom(4), "big") / 1e6
+
+async def scenario(sim):
+    await asyncio.sleep(DELAY_S)
+"""
+
+
+@pytest.fixture
+def unrepeatable(tmp_path):
+    file = tmp_path / "otherwise.py"
+    file.write_text(OTHERWISE_EVERY_TIME)
+    return str(file)
 
 
 @pytest.fixture
@@ -84,6 +102,40 @@ def test_several_seeds_come_in_order_and_end_with_the_hash_of_their_hashes(capsy
     assert "s of virtual time" in said
     assert "% info" in said
     assert "faults that fired: " in said
+
+
+def test_twice_gives_the_same_lines(capsys, scenario):
+    once = run(capsys, scenario(), "--seeds", "1..9")
+    twice = run(capsys, scenario(), "--seeds", "1..9", "--twice")
+    assert once[0] == twice[0] == 0
+    assert once[1] == twice[1]
+
+
+def test_a_seed_that_is_not_the_same_again_has_failed(capsys, unrepeatable, tmp_path):
+    code, lines, said = run(capsys, unrepeatable, "--seeds", "1..2", "--twice")
+    assert code == 3
+    assert [LINE.fullmatch(line).group(2) for line in lines[0:4:2]] == ["failed", "failed"]
+    assert lines[1] == f"replay: minidist sim {unrepeatable} --seed 1 --duration 60s --twice"
+    assert said.count("not the same run again: ") == 2
+    code, _, said = run(capsys, unrepeatable, "--bundle", str(tmp_path / "bundle"))
+    assert code == 0
+    assert "differs" in said
+
+
+def test_second_runs_come_after_other_seeds():
+    seeds = range(3, 30)
+    second = list(in_other_order(seeds))
+    assert sorted(second) == list(seeds)
+    before = {seed: place for place, seed in enumerate(second)}
+    assert sum(before[seed + 1] < before[seed] for seed in seeds[:-1]) > len(seeds) * 3 // 4
+
+
+def test_seeds_in_which_too_little_happened_are_named(capsys):
+    code, _, said = run(capsys, DEMO, "--seeds", "4..5", "--faults", "random", "--duration", "3s")
+    assert code == 0
+    for seed in (4, 5):
+        assert re.search(rf"seed {seed}: too little happened to count: \d+\.\d s simulated, wanted 30", said)
+    assert said.endswith("seeds in which too little happened to count: 2\n")
 
 
 def test_its_processes_end_when_it_is_killed():
