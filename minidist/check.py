@@ -19,7 +19,7 @@ from minidist.engines.checking.explain import table
 from minidist.engines.checking.history import read
 from minidist.engines.checking.operation import Operation
 from minidist.engines.checking.picture import page
-from minidist.engines.checking.words import Words, count
+from minidist.engines.checking.words import count, words_for
 from minidist.runtime.config import ConfigError
 from minidist.runtime.units import KINDS, Duration
 
@@ -46,27 +46,32 @@ def main(argv: Sequence[str]) -> int:
         print_error(error)
         return USAGE
     end = time.monotonic() + budget_ms / 1000
+    title = "standard input" if options.history == "-" else options.history
     try:
         operations = read(_lines(options.history))
         verdict = check(operations, options.model, Budget(lambda: time.monotonic() > end))
-        if options.html:
-            title = "standard input" if options.history == "-" else options.history
-            document = page(TEMPLATE.read_text("utf-8"), title, verdict, operations)
-            Path(options.html).write_text(document, "utf-8")
     except (HistoryError, UnsuitableError) as error:
-        print_error(f"{options.history}: {error}")
+        print_error(f"{title}: {error}")
         return FAILED
-    except (OSError, UnicodeDecodeError) as error:
-        print_error(error)
+    except OSError as error:
+        print_error(f"{title}: {error.strerror}")
         return FAILED
     told = json.dumps(verdict.to_json(), ensure_ascii=False) if options.json else tell(verdict, operations)
     sys.stdout.write(told + "\n")
+    if not operations:
+        print_error(f"{title}: no operations: nothing was judged")
+    if options.html:
+        try:
+            Path(options.html).write_text(page(TEMPLATE.read_text("utf-8"), title, verdict, operations), "utf-8")
+        except OSError as error:
+            print_error(f"--html: {options.html}: {error.strerror}")
+            return FAILED
     return EXIT_CODES[verdict.judgement]
 
 
 def tell(verdict: Verdict, operations: Sequence[Operation]) -> str:
     """The verdict in words, as lines of text."""
-    words = Words(operations[0].began_ns if operations else 0)
+    words = words_for(operations)
     outcomes = ", ".join(f"{number} {outcome}" for outcome, number in verdict.outcomes.items())
     lines = [f"{verdict.model}: {verdict.judgement.value} ({count(verdict.operations, 'operation')}: {outcomes})"]
     for violation in verdict.violations:
@@ -83,6 +88,12 @@ def tell(verdict: Verdict, operations: Sequence[Operation]) -> str:
         lines.append("")
     lines += [f"not decided: {each}" for each in verdict.gave_up]
     return "\n".join(lines + verdict.notes)
+
+
+def wrong_usage(message: str) -> int:
+    """Say what is wrong with the arguments."""
+    print_error(f"{message}; see {PROGRAM} --help")
+    return USAGE
 
 
 def print_error(problem: object) -> None:
@@ -104,7 +115,7 @@ def _options(argv: Sequence[str]) -> argparse.Namespace:
 
     class Parser(argparse.ArgumentParser):
         def error(self, message: str) -> None:  # type: ignore[override]
-            raise ConfigError("arguments", " ".join(argv), message)
+            raise SystemExit(wrong_usage(message))
 
     parser = Parser(prog=PROGRAM, description="Judge a history.", epilog=EXPLANATION, allow_abbrev=False)
     parser.add_argument("history", metavar="HISTORY", help="the file of the history")

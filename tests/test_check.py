@@ -37,10 +37,12 @@ def test_it_holds(written, capsys):
     assert capsys.readouterr().out == "register: holds (2 operations: 2 ok, 0 fail, 0 info)\n"
 
 
-def test_an_empty_history_holds(written, capsys):
+def test_an_empty_history_holds_and_is_said_to_be_empty(written, capsys):
     for model in ("register", "cas-register", "counter", "set", "list-append", "log", "convergence"):
         assert main([written(), "--model", model]) == 0
-    assert "holds (0 operations" in capsys.readouterr().out
+        captured = capsys.readouterr()
+        assert "holds (0 operations" in captured.out
+        assert "no operations: nothing was judged" in captured.err
 
 
 def test_it_does_not_hold(written, capsys):
@@ -53,6 +55,21 @@ def test_it_does_not_hold(written, capsys):
     assert "timed out" not in out, "the write in doubt is no part of the evidence"
 
 
+def test_nodes_are_named_where_there_are_several(written, capsys):
+    assert main([written(*STALE), "--model", "register"]) == 3
+    assert "process 1's write 1 on store-1 had ended (0.002000 s) before process 2's" in capsys.readouterr().out
+    assert main([written(*(each | {"node": "store-1"} for each in STALE)), "--model", "register"]) == 3
+    assert "process 1's write 1 had ended (0.002000 s) before process 2's" in capsys.readouterr().out
+
+
+def test_moments_are_those_of_the_lines_unless_the_clock_is_old(written, capsys):
+    for began_ns, shown in ((10**9, "1.006000 s"), (1_700_000_000 * 10**9, "0.006000 s")):
+        assert (
+            main([written(*(each | {"time": each["time"] + began_ns} for each in STALE)), "--model", "register"]) == 3
+        )
+        assert f"process 3 read 1 at {shown} although" in capsys.readouterr().out
+
+
 def test_json(written, capsys):
     assert main([written(*STALE), "--model", "register", "--json"]) == 3
     verdict = json.loads(capsys.readouterr().out)
@@ -62,7 +79,8 @@ def test_json(written, capsys):
     assert violation["key"] == "cart"
     assert [each["lines"] for each in violation["evidence"]] == [[1, 2], [3, 4], [6, 7]]
     assert violation["evidence"][0] == {
-        "name": "", "lines": [1, 2], "process": 1, "node": "store-1", "outcome": "ok", "what": "write 1",
+        "name": "", "lines": [1, 2], "began_ns": 0, "ended_ns": 2_000_000, "process": 1, "node": "store-1",
+        "outcome": "ok", "what": "write 1",
     }  # fmt: skip
 
 
@@ -130,8 +148,12 @@ def test_a_history_that_cannot_be_read_is_exit_1(written, capsys, events, messag
 
 def test_files_that_are_not_there_are_exit_1(written, tmp_path, capsys):
     assert main([str(tmp_path / "none.jsonl"), "--model", "set"]) == 1
-    assert "No such file" in capsys.readouterr().err
-    assert main([written(), "--model", "set", "--html", str(tmp_path / "none" / "page.html")]) == 1
+    assert capsys.readouterr().err == f"minidist check: {tmp_path}/none.jsonl: No such file or directory\n"
+    page = tmp_path / "none" / "page.html"
+    assert main([written(*STALE), "--model", "register", "--html", str(page)]) == 1
+    captured = capsys.readouterr()
+    assert "register: violated" in captured.out, "the verdict is told all the same"
+    assert captured.err == f"minidist check: --html: {page}: No such file or directory\n"
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from minidist.engines.checking.models import UnsuitableError
 from minidist.engines.checking.operation import Operation, Outcome
 from minidist.engines.checking.values import Key, canonical, show
 from minidist.engines.checking.verdict import Budget, Verdict, Violation, verdict_for
-from minidist.engines.checking.words import Words
+from minidist.engines.checking.words import Words, words_for
 
 MODEL = "convergence"
 FUNCTIONS = ("read", "write", "cas", "add", "append")
@@ -22,7 +22,7 @@ FUNCTIONS = ("read", "write", "cas", "add", "append")
 def check(operations: Sequence[Operation], budget: Budget, quiet_ns: int | None = None) -> Verdict:
     """Judge the final reads. `quiet_ns` is on the history's clock. Raises UnsuitableError."""
     verdict = verdict_for(MODEL, operations)
-    words = Words(operations[0].began_ns if operations else 0)
+    words = words_for(operations)
     parts: dict[Key | None, list[Operation]] = {}
     for operation in operations:
         budget.spend()

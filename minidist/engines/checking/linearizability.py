@@ -25,7 +25,7 @@ from minidist.engines.checking.search import Stuck, search
 from minidist.engines.checking.shrink import Rest, smallest, smallest_of_counter
 from minidist.engines.checking.values import Key, show
 from minidist.engines.checking.verdict import Budget, GaveUpError, Verdict, Violation, verdict_for
-from minidist.engines.checking.words import Words
+from minidist.engines.checking.words import Words, words_for
 
 #: The functions that each model knows.
 FUNCTIONS = {
@@ -41,7 +41,7 @@ MAX_EVIDENCE = 5
 def check(operations: Sequence[Operation], model: str, budget: Budget) -> Verdict:
     """Judge a history by one of the models above. Raises UnsuitableError for an operation that the model lacks."""
     verdict = verdict_for(model, operations)
-    words = Words(operations[0].began_ns if operations else 0)
+    words = words_for(operations)
     failures = []
     for key, part in by_key(operations, model):
         verdict.keys += 1

@@ -25,7 +25,7 @@ from minidist.engines.checking.models import UnsuitableError
 from minidist.engines.checking.operation import Operation, Outcome
 from minidist.engines.checking.values import Key, canonical, show
 from minidist.engines.checking.verdict import Arrow, Budget, GaveUpError, Verdict, Violation, verdict_for
-from minidist.engines.checking.words import Words
+from minidist.engines.checking.words import words_for
 
 MODEL = "log"
 FUNCTIONS = ("send", "poll", "assign", "commit")
@@ -70,7 +70,7 @@ class _Check:
         self._operations = operations
         self._budget = budget
         self._verdict = verdict_for(MODEL, operations)
-        self._words = Words(operations[0].began_ns if operations else 0)
+        self._words = words_for(operations)
         self._facts = _Facts()
         self._shown: dict[str, int] = {}
 

@@ -12,7 +12,7 @@ from typing import Any
 from minidist.engines.checking.operation import Operation, describe
 from minidist.engines.checking.values import show
 from minidist.engines.checking.verdict import Verdict, Violation
-from minidist.engines.checking.words import Words
+from minidist.engines.checking.words import Words, words_for
 
 #: Operations around the evidence that can be shown with it.
 MAX_AROUND = 40
@@ -27,7 +27,7 @@ def page(template: str, title: str, verdict: Verdict, operations: Sequence[Opera
 
 def picture(title: str, verdict: Verdict, operations: Sequence[Operation]) -> dict[str, Any]:
     """The data of a page."""
-    words = Words(operations[0].began_ns if operations else 0)
+    words = words_for(operations)
     return {
         "title": title,
         "model": verdict.model,

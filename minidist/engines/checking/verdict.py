@@ -99,6 +99,8 @@ class Violation:
                 {
                     "name": name,
                     "lines": [each.began] if each.ended is None else [each.began, each.ended],
+                    "began_ns": each.began_ns,
+                    "ended_ns": each.ended_ns,
                     "process": each.process,
                     "node": each.node,
                     "outcome": each.outcome.value,

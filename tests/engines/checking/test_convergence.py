@@ -30,7 +30,7 @@ def test_nodes_that_disagree(judge):
     (violation,) = judge("convergence", *WRITES, "0@a read", "0@a ok 1", "1@b read", "1@b ok 2")
     assert violation.name == "divergence"
     assert violation.headline == (
-        'key "k": after the last write process 0 (on a) read 1 at 0.005000 s, and process 1 (on b) read 2 at '
+        'key "k": after the last write process 0 on a read 1 at 0.005000 s, and process 1 on b read 2 at '
         "0.007000 s: the nodes did not converge"
     )
 
