@@ -68,6 +68,11 @@ def test_stop_lets_a_program_end_and_kills_one_that_does_not(project):
     assert (nodes["slow-1"]["state"], nodes["slow-1"]["exit"]) == ("stopped", -9)
 
 
+def test_components_have_the_time_to_drain_before_they_are_killed(standing):
+    admin = standing.ps()["edge-1"]["admin"]
+    assert '"drain_timeout":"4s"' in standing.fetch(f"http://{admin}/config")
+
+
 def test_stop_ends_a_paused_node(project):
     project.up(TWO)
     project.run("pause", "web-1")

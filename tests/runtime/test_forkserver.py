@@ -59,10 +59,10 @@ def test_a_command_that_cannot_be_started_ends_as_in_a_shell(run):
 def test_a_function_runs_as_a_program_of_its_own(run, tmp_path):
     (tmp_path / "program.py").write_text(
         textwrap.dedent("""
-            import atexit, os, sys, threading, time
+            import atexit, os, sys, threading
 
             def work():
-                time.sleep(0.01)
+                threading.main_thread().join()
                 print("a thread")
 
             async def main(env):

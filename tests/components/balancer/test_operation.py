@@ -14,7 +14,7 @@ from minidist.runtime.admin_client import AdminRefused, call
 from minidist.runtime.config import ConfigError, from_table
 from minidist.runtime.node import Halves, Message
 from minidist.runtime.ports import real_ports
-from tests.components.balancer.conftest import OK, Turn, Upstream, World, answering, get, until
+from tests.components.balancer.conftest import OK, Client, Turn, Upstream, World, answering, get, until
 
 
 async def admin(node: Balancer, method: str, path: str, body: Any = None) -> Any:
@@ -289,6 +289,41 @@ async def test_draining_finishes_requests_and_refuses_new_clients(world: World) 
     assert await busy.rest() == b""
     await asyncio.wait_for(draining, 10)
     assert [seen.target for seen in upstream.requests] == ["/"]
+
+
+async def open_tunnel(world: World) -> tuple[Balancer, Client]:
+    async def echo(turn: Turn) -> bool:
+        await turn.write(b"HTTP/1.1 101 X\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n")
+        while data := await turn.reader.read(65536):
+            await turn.write(data)
+        return True
+
+    node = await world.balancer(await world.upstream(echo))
+    client = await world.client(node)
+    await client.send(get("/chat", "Connection: upgrade", "Upgrade: websocket"))
+    await client.reader.readuntil(b"\r\n\r\n")
+    return node, client
+
+
+async def test_draining_leaves_tunnels_open_until_they_end(world: World) -> None:
+    """Nobody here can say goodbye in a tunnel's own words, so it is waited for, as HAProxy and nginx do."""
+    node, client = await open_tunnel(world)
+    draining = asyncio.create_task(node.drain(timeout_s=60))
+    await until(lambda: not node.listeners["http"].accepting)
+    for _ in range(3):
+        await client.send(b"still here")
+        assert await client.reader.readexactly(10) == b"still here"
+    assert not draining.done()
+    client.writer.write_eof()
+    assert await client.rest() == b""
+    await asyncio.wait_for(draining, 10)
+
+
+async def test_a_tunnel_is_cut_when_the_time_to_drain_is_over(world: World) -> None:
+    node, client = await open_tunnel(world)
+    await asyncio.wait_for(node.drain(timeout_s=0.01), 10)
+    assert await client.rest() == b""
+    await until(lambda: not node.listeners["http"].connections)
 
 
 async def test_reset_restores_upstreams_and_counters(world: World) -> None:
