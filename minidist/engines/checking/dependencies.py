@@ -99,9 +99,10 @@ class Graph:
 
     def cycles(self, budget: Budget) -> list[tuple[Sort, list[Edge]]]:
         """A shortest cycle of each sort, the worst sorts first."""
-        found = []
+        found: list[tuple[Sort, list[Edge]]] = []
         for component in self._components(budget):
             inside = dict.fromkeys(component)
+            known = len(found)
             cycles = [(sort, self._shortest(sort, inside, budget)) for sort in CYCLES]
             found += [(sort, cycle) for sort, cycle in cycles if cycle]
             for sort in REAL_TIME_CYCLES:
@@ -109,6 +110,8 @@ class Graph:
                     if any(edge.kind is Kind.RT for edge in cycle):
                         found.append((sort, cycle))
                     break
+            if len(found) == known:
+                found.append(self._some_cycle(component[0], budget))
         return _best_of_each(found)
 
     # --- Edges --------------------------------------------------------------------------------------------------------
@@ -240,6 +243,23 @@ class Graph:
                         return best
         return best
 
+    def _some_cycle(self, start: int, budget: Budget) -> tuple[Sort, list[Edge]]:
+        """The shortest cycle through one transaction of a component, for components too large to try every start in."""
+        came_from: dict[int, Edge] = {}
+        queue = deque([start])
+        while start not in came_from:
+            tail = queue.popleft()
+            budget.spend()
+            for kind in Kind:
+                for head in self._edges[kind][tail]:
+                    if head not in came_from:
+                        came_from[head] = Edge(tail, head, kind)
+                        queue.append(head)
+        cycle = [came_from[start]]
+        while cycle[-1].tail != start:
+            cycle.append(came_from[cycle[-1].tail])
+        return _sort_of(cycle), cycle[::-1]
+
     def _path(
         self, start: int, goal: int, sort: Sort, inside: dict[int, None], budget: Budget, shorter_than: int | None
     ) -> list[Edge] | None:
@@ -276,6 +296,12 @@ def _way(came_from: dict[tuple[int, bool], tuple[tuple[int, bool], Edge] | None]
 def _simple(path: list[Edge]) -> list[Edge] | None:
     """None for a way that passes a transaction twice: it is two cycles, each found as what it is."""
     return path if len({edge.tail: None for edge in path}) == len(path) else None
+
+
+def _sort_of(cycle: Sequence[Edge]) -> Sort:
+    kinds = [edge.kind for edge in cycle]
+    worst = min(2, kinds.count(Kind.RW)) + 1 if Kind.RW in kinds else int(Kind.WR in kinds)
+    return (REAL_TIME_CYCLES if Kind.RT in kinds else CYCLES)[worst]
 
 
 def _best_of_each(found: Sequence[tuple[Sort, list[Edge]]]) -> list[tuple[Sort, list[Edge]]]:

@@ -1,6 +1,6 @@
 """The model list-append: transactions on lists, judged for strict serializability, each anomaly by its name.
 
-    G0, duplicate and phantom elements          break read uncommitted, so nothing holds
+    G0, duplicate, phantom, reordered elements  break read uncommitted, so nothing holds
     G1a, G1b, G1c, internal, incompatible order break read committed
     G-single                                    breaks snapshot isolation (and what is above)
     G2                                          breaks serializability

@@ -112,6 +112,7 @@ class Transactions:
                 continue
             own: dict[Key, list[Element]] = {}
             first: dict[Key, list[Element]] = {}
+            ever = frozenset((key, element) for key, element, _ in _appends(transaction))
             for kind, key, value in transaction.steps:
                 if kind == "append":
                     own.setdefault(key, []).append(canonical(value))
@@ -120,7 +121,8 @@ class Transactions:
                 self._budget.spend(1 + len(elements) // 100)
                 appended = own.get(key, [])
                 before = elements[: len(elements) - len(appended)]
-                if elements[len(before) :] != appended or first.setdefault(key, before) != before:
+                own_too_early = not ever.isdisjoint((key, each) for each in before) if ever else False
+                if elements[len(before) :] != appended or own_too_early or first.setdefault(key, before) != before:
                     self._find("internal", "read committed", (transaction.index,), _internal(key, value))
                 elif first[key] is before:
                     self.seen.append(Seen(transaction.index, key, before))
@@ -189,6 +191,24 @@ class Transactions:
                 self._find("G1a (aborted read)", "read committed", (reader, writer.index), sentence)
             else:
                 writer.happened = True
+        self._look_at_own_order(key, versions)
+
+    def _look_at_own_order(self, key: Key, versions: Versions) -> None:
+        """What one transaction appended is there in the order of its steps, up to some step."""
+        present: dict[int, list[Element]] = {}
+        for element in versions.order:
+            present.setdefault(self.writers[(key, element)][0], []).append(element)
+        for index, elements in present.items():
+            appended = [element for its_key, element, _ in _appends(self.all[index]) if its_key == key]
+            for expected, element in zip(appended, elements, strict=False):
+                if expected != element:
+                    assert versions.longest is not None
+                    sentence = (
+                        f"{{0}} read {show(versions.order)} from key {show(key)}, where {show(element)} lies without "
+                        f"{show(expected)} before it, which {{1}} appended first"
+                    )
+                    self._find("reordered appends", "read uncommitted", (versions.longest, index), sentence)
+                    break
 
     def _find_unseen(self) -> None:
         """Every transaction that happened is known now."""
@@ -226,4 +246,4 @@ def _appends(transaction: Transaction) -> Iterator[tuple[Key, Element, Any]]:
 
 
 def _internal(key: Key, value: Any) -> str:
-    return f"{{0}} read {show(value)} from key {show(key)}, which contradicts its own steps before"
+    return f"{{0}} read {show(value)} from key {show(key)}, which contradicts its own steps"
