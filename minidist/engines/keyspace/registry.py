@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 from minidist.engines.keyspace.errors import unknown_subcommand, wrong_arity
 from minidist.wire.resp_plain import Command as Arguments
+from minidist.wire.resp_plain import strict_integer
 from minidist.wire.resp_replies import array, simple
 
 if TYPE_CHECKING:
@@ -38,17 +39,29 @@ FLAGS = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class Keys:
-    """Where keys stand: from argument `first` to `last` (negative: counted from the end), every `step`-th."""
+    """Where keys stand: from argument `first` to `last` (negative: counted from the end), every `step`-th.
+
+    `counted` names an argument that says how many keys follow it (ZUNION 2 a b), besides those.
+    """
 
     first: int = 0
     last: int = 0
     step: int = 0
+    counted: int = 0
+
+    def __bool__(self) -> bool:
+        return bool(self.first or self.counted)
 
     def of(self, args: Arguments) -> list[bytes]:
-        if not self.first:
-            return []
-        last = self.last if self.last >= 0 else len(args) + self.last
-        return list(args[self.first : last + 1 : self.step])
+        keys: list[bytes] = []
+        if self.first:
+            last = self.last if self.last >= 0 else len(args) + self.last
+            keys += args[self.first : last + 1 : self.step]
+        if self.counted:
+            count = strict_integer(args[self.counted]) or 0
+            if 0 < count < len(args) - self.counted:
+                keys += args[self.counted + 1 : self.counted + 1 + count]
+        return keys
 
 
 NO_KEYS = Keys()
@@ -56,6 +69,7 @@ FIRST_KEY = Keys(1, 1, 1)
 TWO_KEYS = Keys(1, 2, 1)
 ALL_KEYS = Keys(1, -1, 1)
 EVERY_OTHER_KEY = Keys(1, -1, 2)
+COUNTED_KEYS = Keys(counted=1)
 
 
 @dataclass(slots=True, eq=False)

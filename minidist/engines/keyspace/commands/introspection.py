@@ -37,20 +37,25 @@ def describe(row: Command) -> list[object]:
         keys.step,
         {Status(category) for category in row.categories},
         [],
-        [_key_specification(row)] if keys.first else [],
+        _key_specifications(row),
         [describe(each) for each in row.subcommands.values()],
     ]
 
 
-def _key_specification(row: Command) -> dict[str, object]:
+def _key_specifications(row: Command) -> list[object]:
     keys = row.keys
     access = {Status("RW" if row.write else "RO"), Status("update" if row.write else "access")}
-    last = keys.last - keys.first if keys.last > 0 else keys.last
-    return {
-        "flags": access,
-        "begin_search": {"type": "index", "spec": {"index": keys.first}},
-        "find_keys": {"type": "range", "spec": {"lastkey": last, "keystep": keys.step, "limit": 0}},
-    }
+    found: list[object] = []
+    if keys.first:
+        last = keys.last - keys.first if keys.last > 0 else keys.last
+        where = {"type": "range", "spec": {"lastkey": last, "keystep": keys.step, "limit": 0}}
+        begin = {"type": "index", "spec": {"index": keys.first}}
+        found.append({"flags": access, "begin_search": begin, "find_keys": where})
+    if keys.counted:
+        where = {"type": "keynum", "spec": {"keynumidx": 0, "firstkey": 1, "keystep": 1}}
+        begin = {"type": "index", "spec": {"index": keys.counted}}
+        found.append({"flags": access, "begin_search": begin, "find_keys": where})
+    return found
 
 
 def document(row: Command) -> dict[str, object]:
@@ -157,11 +162,14 @@ def _keys_of(session: Session, args: Arguments) -> tuple[Command, list[bytes]]:
         row = row.subcommands.get(args[1].decode("latin-1").upper())
     if row is None:
         raise CommandError("ERR Invalid command specified")
-    if not row.keys.first:
+    if not row.keys:
         raise CommandError("ERR The command has no key arguments")
     if not row.least <= len(args) <= row.most:
         raise CommandError("ERR Invalid number of arguments specified for command")
-    return row, row.keys.of(args)
+    keys = row.keys.of(args)
+    if not keys:
+        raise CommandError("ERR Invalid arguments specified for command")
+    return row, keys
 
 
 @command(
