@@ -10,7 +10,7 @@ A group depends on the groups its texts refer to (`{cache.url}`, `upstream = "we
 import dataclasses
 import re
 import tomllib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -113,7 +113,7 @@ class Link:
 
 @dataclass(frozen=True, slots=True)
 class Topology:
-    """A checked file. `groups` keeps the order of the file; `regions` maps a region to node names."""
+    """A checked file. `groups` keeps the order of the file; `regions` maps a region to names of groups and nodes."""
 
     name: str
     file: str
@@ -122,7 +122,14 @@ class Topology:
     links: tuple[Link, ...] = ()
 
     def region_of(self, node: str) -> str | None:
-        return next((region for region, nodes in self.regions.items() if node in nodes), None)
+        """Where a node is placed: by its own name, or by its group's, also if `scale` has added it."""
+        target = target_of(node, self.groups)
+        names = (node, target[0]) if target else (node,)
+        return next((region for region, placed in self.regions.items() if any(name in placed for name in names)), None)
+
+    def nodes_in(self, region: str) -> tuple[str, ...]:
+        """The region's nodes by name, of those in the file."""
+        return nodes_of(self.regions[region], self.groups)
 
 
 # --- Reading ---------------------------------------------------------------------------------------------------------
@@ -135,7 +142,9 @@ def parse(text: str, *, file: str, directory_name: str, name: str = "") -> Topol
         document = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise TopologyError(file, "", Words("text that is no TOML"), f"TOML ({error})") from error
-    return _Reader(file).topology(document, name or "", directory_name)
+    reader = _Reader(file)
+    reader.check_texts(document, "")
+    return reader.topology(document, name or "", directory_name)
 
 
 class _Reader:
@@ -157,12 +166,25 @@ class _Reader:
         groups = {group.name: self.with_dependencies(group, groups) for group in groups.values()}
         self.check_cycles(groups)
         regions = {region: self.region(region, given, groups) for region, given in top.get("regions", {}).items()}
-        self.check_regions(regions)
+        self.check_regions(regions, groups)
         links = tuple(self.link(index, table, regions) for index, table in enumerate(top.get("links", ())))
         chosen = name or top.get("name") or re.sub(r"[^A-Za-z0-9._-]+", "-", directory_name).strip("-._") or "cluster"
         if not NAME.fullmatch(chosen):
             raise self.error("--name", chosen, TOP_KEYS["name"].allowed)
         return Topology(chosen, self.file, groups, regions, links)
+
+    def check_texts(self, given: Any, key: str) -> None:
+        """No text may have a null character: neither command lines, nor environments, nor paths can."""
+        if isinstance(given, str):
+            if "\0" in given:
+                raise self.error(key, given, "text without null characters")
+        elif isinstance(given, dict):
+            for name, value in given.items():
+                self.check_texts(name, key)
+                self.check_texts(value, f"{key}.{name}" if key else name)
+        elif isinstance(given, list):
+            for index, value in enumerate(given):
+                self.check_texts(value, f"{key}[{index}]")
 
     def read(self, table: Mapping[str, Any], keys: Mapping[str, Key], prefix: str) -> dict[str, Any]:
         """The values of a table whose every key must be known."""
@@ -335,6 +357,7 @@ class _Reader:
     # --- regions and links -------------------------------------------------------------------------------------------
 
     def region(self, region: str, given: Any, groups: Mapping[str, Group]) -> tuple[str, ...]:
+        """What is placed there: groups stay groups, since nodes may be added to them later."""
         key = f"regions.{region}"
         if not GROUP_NAME.fullmatch(region):
             raise self.error(key, region, "a letter, then letters, digits, '_' and '-'")
@@ -342,20 +365,19 @@ class _Reader:
             words = text_list(given)
         except ValueError as error:
             raise self.error(key, given, "a list of nodes or groups") from error
-        nodes: list[str] = []
+        placed: list[str] = []
         for word in words:
             target = target_of(word, groups)
             if target is None:
                 raise self.error(key, word, f"a node of, or {_one_of(groups)}{_meant(word, groups)}")
             self.check_index(key, word, target, groups)
-            names = groups[target[0]].node_names()
-            nodes += names if target[1] is None else [names[target[1]]]
-        return tuple(nodes)
+            placed.append(target[0] if target[1] is None else groups[target[0]].node_names()[target[1]])
+        return tuple(placed)
 
-    def check_regions(self, regions: Mapping[str, tuple[str, ...]]) -> None:
+    def check_regions(self, regions: Mapping[str, tuple[str, ...]], groups: Mapping[str, Group]) -> None:
         placed: dict[str, str] = {}
-        for region, nodes in regions.items():
-            for node in nodes:
+        for region, names in regions.items():
+            for node in nodes_of(names, groups):
                 if node in placed:
                     raise self.error(f"regions.{region}", node, f"each node once; it is in {placed[node]} already")
                 placed[node] = region
@@ -399,6 +421,11 @@ def target_of(word: str, groups: Iterable[str]) -> tuple[str, int | None] | None
     return None
 
 
+def nodes_of(names: Iterable[str], groups: Mapping[str, Group]) -> tuple[str, ...]:
+    """The nodes that names of groups and nodes stand for."""
+    return tuple(node for name in names for node in (groups[name].node_names() if name in groups else [name]))
+
+
 def options_and_aliases(config_type: type[Config]) -> list[str]:
     """Every key by which a TOML table may call an option of this Config."""
     names = []
@@ -438,8 +465,8 @@ def _shown(given: object) -> str:
     return text if len(text) <= 100 else text[:97] + "…"
 
 
-def _one_of(names: Iterable[str]) -> str:
-    return "one of " + ", ".join(names)
+def _one_of(names: Collection[str]) -> str:
+    return "one of " + ", ".join(names) if names else "nothing: there is no other"
 
 
 def _meant(given: str, known: Iterable[str]) -> str:

@@ -94,7 +94,7 @@ class SimCluster:
 
     def _lay(self, link: Link, topology: Topology) -> None:
         """A link of the file is a delay between two regions that no healing removes."""
-        ends = [frozenset(topology.regions[region]) for region in link.between]
+        ends = [frozenset(topology.nodes_in(region)) for region in link.between]
         delay = {"ms": link.latency_ms, "jitter_ms": link.jitter_ms}
         for source, target in (ends, ends[::-1]):
             self.world.network.add_rule(Rule("delay", source, target, dict(delay)))

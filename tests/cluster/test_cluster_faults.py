@@ -154,7 +154,7 @@ def test_links_are_delays_set_at_the_start(project):
     regions = '[regions]\neu = ["edge"]\nus = ["web", "cache"]\n'
     project.up(TOPOLOGY + regions + '[[links]]\nbetween = ["eu", "us"]\nlatency_ms = 30\njitter_ms = 1\n')
     (fault,) = listed(project)
-    assert (fault["kind"], fault["on"], fault["ms"]) == ("delay", ["edge-1"], 30)
+    assert (fault["kind"], fault["on"], fault["ms"]) == ("delay", ["edge"], 30)
     faults = faults_of(project, "edge")
     assert [(each["peer"], each["direction"]) for each in faults] == [
         (["cache-1"], "out"),
@@ -162,6 +162,15 @@ def test_links_are_delays_set_at_the_start(project):
     ]
     (far,) = faults_of(project, "cache")
     assert (far["peer"], far["direction"]) == (["edge-1"], "out")
+
+    project.run("scale", "web=3", "edge=2")
+    assert (project.ps()["web-3"]["region"], project.ps()["edge-2"]["region"]) == ("us", "eu")
+    for edge in ("edge-1", "edge-2"):
+        assert (["web-1", "web-2", "web-3"], "both") in [
+            (each["peer"], each["direction"]) for each in faults_of(project, edge)
+        ]
+    (far,) = faults_of(project, "cache")
+    assert far["peer"] == ["edge-1", "edge-2"]
 
 
 def test_kill_and_pause_are_faults_too(shop):

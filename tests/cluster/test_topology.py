@@ -71,7 +71,9 @@ def test_a_whole_file():
     assert cache.node_names() == ("cache-1",)
     assert jobs.restart_always
     assert jobs.ready == "log:^listening"
-    assert shop.regions == {"eu": ("web-1", "edge-1"), "us": ("web-2", "cache-1")}
+    assert shop.regions == {"eu": ("web-1", "edge"), "us": ("web-2", "cache")}
+    assert (shop.nodes_in("eu"), shop.nodes_in("us")) == (("web-1", "edge-1"), ("web-2", "cache-1"))
+    assert shop.region_of("edge-2") == "eu", "a node that scale adds is where its group is"
     assert shop.region_of("web-2") == "us"
     assert shop.region_of("web-3") is None
     assert (shop.links[0].between, shop.links[0].latency_ms, shop.links[0].jitter_ms) == (("eu", "us"), 40, 2)
@@ -214,6 +216,22 @@ WRONG = {
     "region": (
         '[groups.a]\ncommand = ["a"]\n[regions]\neu = ["b"]',
         "regions.eu: given 'b', allowed: a node of, or one of a",
+    ),
+    "null character in a command": (
+        '[groups.a]\ncommand = ["a", "b\\u0000c"]',
+        r"groups.a.command[1]: given 'b\x00c', allowed: text without null characters",
+    ),
+    "null character in the environment": (
+        '[groups.a]\ncommand = ["a"]\nenv = { A = "\\u0000" }',
+        r"groups.a.env.A: given '\x00', allowed: text without null characters",
+    ),
+    "null character in an option": (
+        '[groups.a]\ncomponent = "cache"\ndata_dir = "\\u0000"',
+        r"groups.a.data_dir: given '\x00', allowed: text without null characters",
+    ),
+    "after where there is nobody else": (
+        '[groups.a]\ncommand = ["a"]\nafter = ["b"]',
+        "groups.a.after[0]: given 'b', allowed: nothing: there is no other",
     ),
     "node in two regions": (
         '[groups.a]\ncommand = ["a"]\n[regions]\neu = ["a"]\nus = ["a-1"]',
