@@ -57,13 +57,13 @@ def _final_reads(part: Sequence[Operation], quiet_ns: int | None) -> list[Operat
 
 
 def _disagreement(key: Key | None, final: Sequence[Operation], words: Words) -> Violation | None:
-    for other in final[1:]:
+    for place, other in enumerate(final[1:], 1):
         if canonical(other.result) != canonical(final[0].result):
             headline = (
                 f"key {show(key)}: after the last write {words.read(final[0])}, and {words.read(other)}: the nodes did "
                 "not converge"
             )
-            return Violation("divergence", "eventual convergence", headline, [], list(final), key, marked=[0, 1])
+            return Violation("divergence", "eventual convergence", headline, [], list(final), key, marked=[0, place])
     return None
 
 

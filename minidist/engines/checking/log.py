@@ -6,6 +6,8 @@ lies at which offset of which partition, and all statements together must descri
     divergent log         one offset of a partition holds two values
     phantom record        a value was polled that nobody sent
     aborted record        a value was polled whose send failed
+    record from the future
+                          a value was polled before its send began
     duplicate             one value lies at two offsets (each value is sent once)
     lost record           an acknowledged record was never polled, though a later one of its partition was
     reordered             of two sends to a partition, the one acknowledged before the other began lies behind it
@@ -17,6 +19,7 @@ lost record is only judged up to the highest offset polled in its partition, and
 partition from its beginning: have a consumer read everything at the end. Records above are noted as unread.
 """
 
+from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -73,6 +76,7 @@ class _Check:
         self._words = words_for(operations)
         self._facts = _Facts()
         self._shown: dict[str, int] = {}
+        self._offsets: dict[_Partition, list[int]] = {}
 
     def run(self) -> Verdict:
         try:
@@ -142,6 +146,9 @@ class _Check:
                 self._report("phantom record", f"{got}, which nobody sent", [source])
             elif send.outcome is Outcome.FAIL:
                 self._report("aborted record", f"{got}, whose send had failed", [send, source])
+            elif source.before(send):
+                began = self._words.at(send.began_ns)
+                self._report("record from the future", f"{got}, whose send began at {began}", [source, send])
             if len(places) > 1:
                 second, other, later = places[1]
                 headline = f"{show(value)} lies at {where} and at offset {other} of {second}, but was sent once"
@@ -149,6 +156,7 @@ class _Check:
 
     def _lost(self) -> None:
         unread = 0
+        offsets = {partition: sorted(polled) for partition, polled in self._facts.polled.items()}
         for send in self._facts.sends.values():
             self._budget.spend()
             if not send.is_ok:
@@ -157,7 +165,7 @@ class _Check:
             polled = self._facts.polled.get(partition, {})
             if offset in polled:
                 continue
-            later = min((each for each in polled if each > offset), default=None) if polled else None
+            later = _first_above(offsets.get(partition, []), offset)
             if later is None:
                 unread += 1
                 continue
@@ -199,6 +207,7 @@ class _Check:
     def _consumers(self) -> None:
         """Each process's polls in turn, with what it got last of each partition since its assignment."""
         position: dict[int, dict[_Partition, tuple[int, Operation]]] = {}
+        self._offsets = {partition: sorted(places) for partition, places in self._facts.log.items()}
         for operation in self._operations:
             if operation.f == "assign":
                 position[operation.process] = {}
@@ -220,8 +229,8 @@ class _Check:
             self._report("poll goes back", headline, polls, "then")
             return
         known = self._facts.log[partition]
-        missed = next((each for each in range(before + 1, offset) if each in known), None)
-        if missed is not None:
+        missed = _first_above(self._offsets[partition], before)
+        if missed is not None and missed < offset:
             headline = (
                 f"{who} got offset {offset} of {partition} right after offset {before}, without offset {missed} with "
                 f"{show(known[missed].value)}"
@@ -238,6 +247,12 @@ class _Check:
             violation.arrows.append(Arrow(evidence.index(operations[0]), evidence.index(operations[1]), arrow))
         violation.marked = [evidence.index(operations[-1] if not arrow else operations[1])]
         self._verdict.violations.append(violation)
+
+
+def _first_above(offsets: Sequence[int], offset: int) -> int | None:
+    """Of sorted offsets."""
+    place = bisect_right(offsets, offset)
+    return offsets[place] if place < len(offsets) else None
 
 
 def _records(operation: Operation) -> Iterator[tuple[_Partition, dict[str, Any]]]:

@@ -35,6 +35,14 @@ def test_nodes_that_disagree(judge):
     )
 
 
+def test_the_node_that_disagrees_is_marked(judge):
+    reads = [
+        event for node, value in (("a", 2), ("b", 2), ("c", 1)) for event in (f"0@{node} read", f"0@{node} ok {value}")
+    ]
+    (violation,) = judge("convergence", *WRITES, *reads)
+    assert [violation.evidence[place].node for place in violation.marked] == ["a", "c"]
+
+
 def test_a_write_that_all_forgot(judge):
     (violation,) = judge("convergence", *WRITES, "0@a read", "0@a ok null", "1@b read", "1@b ok null")
     assert violation.name == "lost write"

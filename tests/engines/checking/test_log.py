@@ -27,6 +27,15 @@ def produced(*places):
     return [event for number, at in enumerate(places) for event in (send(0, 10 + number), sent(0, 10 + number, at))]
 
 
+def test_a_hole_in_the_offsets_may_be_as_large_as_it_likes(judge):
+    far = 10**15
+    assert judge("log", *produced(0, far), *got(1, (0, 10), (far, 11))) == []
+    (violation,) = judge("log", *produced(0, 5, far), *got(1, (0, 10), (far, 12)), *got(2, (5, 11)))
+    assert 'got offset 1000000000000000 of partition 0 of "k" right after offset 0, without offset 5' in (
+        violation.headline
+    )
+
+
 @pytest.mark.parametrize(
     "events",
     [
@@ -63,6 +72,8 @@ def test_it_holds(judge, events):
         ("phantom record", "got 99 from offset 0 of partition 0 of \"k\" at 0.001000 s, which nobody sent",
          got(1, (0, 99))),
         ("aborted record", "whose send had failed", [send(0, 1), "0 fail", *got(1, (0, 1))]),
+        ("record from the future", "got 10 from offset 0 of partition 0 of \"k\" at 0.001000 s, whose send began at",
+         [*got(1, (0, 10)), *produced(0)]),
         ("reordered", "10 had been acknowledged at offset 4", produced(4, 3)),
         ("reordered", "had been acknowledged", [send(0, 1), sent(0, 1, 4), send(1, 2), sent(1, 2, 3)]),
         ("poll goes back", "got offset 0 of partition 0 of \"k\" after it had got offset 1",
