@@ -179,7 +179,7 @@ class SimDisk(Disk):
 
     @property
     def full(self) -> bool:
-        return self.faults.active and self.faults.holds(DiskFaultKind.FULL)
+        return self.faults.active and self.faults.holds(DiskFaultKind.FULL, Operation.WRITE)
 
     def open(self, path: str, mode: OpenMode = OpenMode.READ) -> "asyncio.Future[File]":
         return self.submit(path, Step(Operation.OPEN, lambda: self._open_now(path, mode)))

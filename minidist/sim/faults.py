@@ -19,7 +19,7 @@ from typing import Any
 from minidist.runtime.faults.spec import Direction, FaultError, read_fault
 from minidist.runtime.faults.spec import Fault as NodeFault
 from minidist.sim.cluster import LAUNCHER, SimCluster, SimNode
-from minidist.sim.host import Crash
+from minidist.sim.host import Crash, Host
 from minidist.sim.links import Rule
 
 Spec = Mapping[str, Any]
@@ -158,8 +158,11 @@ class SimFault:
             return
         self.state = FaultState.OVER
         self.ended_s = self.cluster.world.now_s
+        network = self.cluster.world.network
         for rule in self._rules:
-            self.cluster.world.network.remove_rule(rule)
+            network.remove_rule(rule)
+        if self._kernel_refused in network.on_refused:
+            network.on_refused.remove(self._kernel_refused)
         for node, _ in self._node_faults:
             if node.node is not None and node.host.alive:
                 node.host.run(node.node.faults.remove, self.id)
@@ -204,6 +207,14 @@ class SimFault:
             if node.node is not None and node.host.alive:
                 node.host.run(node.node.faults.add, {**spec, "id": self.id})
                 self._node_faults.append((node, node.node.faults.faults[self.id]))
+        if self.kind == "refuse":
+            self.cluster.world.network.on_refused.append(self._kernel_refused)
+
+    def _kernel_refused(self, source: Host, target: Host) -> None:
+        """A node that refuses everybody listens no more, and so does not see whom it refuses."""
+        asked = [node for node, _ in self._node_faults if node.host is target and target.alive]
+        if asked and source.name != LAUNCHER:
+            self._took_effect()
 
     def _move_clocks(self) -> None:
         for node in self.nodes:

@@ -61,6 +61,7 @@ class Network:
         self.transports: dict[SimTransport, None] = {}
         self.datagram_sockets: dict[SocketAddress, SimDatagramTransport] = {}
         self.sockets: dict[int, SimSocket] = {}  # by file descriptor
+        self.on_refused: list[Callable[[Host, Host], None]] = []  # told who was refused by whose kernel
         self.stalled: dict[Direction, None] = {}  # what a partition or a dead machine holds back
         self._next_ports: dict[str, int] = {}
         self._client_addresses: dict[SocketAddress, None] = {}
@@ -247,6 +248,8 @@ class Network:
                 full = server is not None and server.waiting >= server.backlog
                 if not full and await self._reaches(target, here):
                     if server is None or refused:
+                        for told in list(self.on_refused):
+                            told(here, target)
                         raise ConnectionRefusedError(errno.ECONNREFUSED, f"Connect call failed {address}")
                     return server
             await self._until(again_s)

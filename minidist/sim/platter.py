@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from minidist.runtime.disk.faults import DiskFaultKind, DiskFaults
+from minidist.runtime.disk.port import Operation
 
 if TYPE_CHECKING:
     from minidist.sim.disk import SimDisk
@@ -210,8 +211,8 @@ class Platter:
     def lose_power(self) -> None:
         """What was under way is not done; what was not durable may be gone."""
         self.power_losses += 1
-        lose_all = self.faults is not None and self.faults.holds(DiskFaultKind.LOST_UNSYNCED)
-        tear = self.faults is not None and self.faults.holds(DiskFaultKind.TORN)
+        lose_all = self.faults is not None and self.faults.holds(DiskFaultKind.LOST_UNSYNCED, Operation.WRITE)
+        tear = self.faults is not None and self.faults.holds(DiskFaultKind.TORN, Operation.WRITE)
         self.names.lose_power(self.random, lose_all=lose_all)
         for inode in self.files():
             inode.lose_power(self.random, lose_all=lose_all, tear=tear)

@@ -24,10 +24,11 @@ from minidist.sim.faults import Span
 from minidist.sim.loop import Policy
 from minidist.sim.scenario import Scenario, UsageError
 from minidist.sim.simulation import DEFAULT_DURATION_S, CheckFailedError, Faults, Simulation
+from minidist.sim.swarm import ENOUGH_FAULTS, ENOUGH_KINDS
 from minidist.sim.wiretap import Message, Wiretap
 from minidist.sim.world import World
 
-MIN_SIMULATED_S, MIN_OK, MIN_CLIENTS, MIN_FAULTS, MIN_KINDS = 30.0, 300, 4, 3, 2
+MIN_SIMULATED_S, MIN_OK, MIN_CLIENTS = 30.0, 300, 4
 # What a run may take, in virtual time and in steps (about ten minutes of real time); more is no progress.
 MAX_TIME_S = 30 * 86400.0
 MAX_STEPS = 50_000_000
@@ -103,8 +104,8 @@ class Outcome:
             (self.virtual_s < MIN_SIMULATED_S, f"{self.virtual_s:.1f} s simulated, wanted {MIN_SIMULATED_S:g}"),
             (ok < MIN_OK, f"{ok} operations ended ok, wanted {MIN_OK}"),
             (self.clients_ok < MIN_CLIENTS, f"{self.clients_ok} clients succeeded, wanted {MIN_CLIENTS}"),
-            (fired < MIN_FAULTS, f"{fired} faults fired, wanted {MIN_FAULTS}"),
-            (kinds < MIN_KINDS, f"{kinds} kinds of faults fired, wanted {MIN_KINDS}"),
+            (fired < ENOUGH_FAULTS, f"{fired} faults fired, wanted {ENOUGH_FAULTS}"),
+            (kinds < ENOUGH_KINDS, f"{kinds} kinds of faults fired, wanted {ENOUGH_KINDS}"),
             (not self.lived, "no liveness phase"),
         ]
         return [text for short, text in found if short]

@@ -35,7 +35,7 @@ from minidist.sim.faults import Schedule, Spec
 from minidist.sim.handles import Cluster, FaultHandle, Handle, Starting
 from minidist.sim.host import Host
 from minidist.sim.record import History
-from minidist.sim.swarm import draw
+from minidist.sim.swarm import ENOUGH_FAULTS, ENOUGH_KINDS, draw
 from minidist.sim.world import World
 from minidist.testing.errors import NotSupported
 
@@ -44,6 +44,7 @@ T = TypeVar("T")
 DEFAULT_DURATION_S = 60.0
 RECOVERY_S = 20.0  # the longest back-off and time-out of what we simulate, and some more
 LAST_WORDS_S = 5.0
+MAX_MORE = 3  # how often random faults go on because too few took effect
 LOOK_EVERY_S = 0.1
 SCENARIO_HOST = "test"
 RANDOM = "random"
@@ -193,21 +194,29 @@ class Simulation:
     async def trial(self, faults: Faults = None, *, duration_s: float | None = None) -> None:
         """Faults for a while; then all is healed, and every client that records operations must succeed again.
 
-        Without `faults`, those of the command line. Afterwards the clients have stopped. Raises FaultError,
-        NoProgressError.
+        Without `faults`, those of the command line. Random ones go on as long again when too few of them took effect.
+        Afterwards the clients have stopped. Raises FaultError, NoProgressError.
         """
         chosen = self.faults if faults is None else faults
         duration_s = self.duration_s if duration_s is None else duration_s
-        if chosen == RANDOM:
-            chosen = draw(self.cluster, self.world.streams.faults, duration_s)
-        assert not isinstance(chosen, str), "faults are random, a list, or None"
-        self.schedule.declare(chosen or ())
-        self.schedule.begin()
-        await asyncio.sleep(duration_s)
+        await self._befall(chosen, duration_s)
+        for _ in range(MAX_MORE if chosen == RANDOM else 0):
+            fired = self.schedule.fired()
+            if sum(fired.values()) < ENOUGH_FAULTS or len(fired) < ENOUGH_KINDS:
+                await self._befall(chosen, duration_s)
         self.schedule.heal()
         await self.recovered()
         self.working = False
         await asyncio.sleep(LAST_WORDS_S)
+
+    async def _befall(self, faults: Faults, duration_s: float) -> None:
+        """Faults, each at its time, for so long."""
+        if faults == RANDOM:
+            faults = draw(self.cluster, self.world.streams.faults, duration_s)
+        assert not isinstance(faults, str), "faults are random, a list, or None"
+        self.schedule.declare(faults or ())
+        self.schedule.begin()
+        await asyncio.sleep(duration_s)
 
     async def recovered(self, timeout_s: float = RECOVERY_S) -> None:
         """Until every client has succeeded since this was called. Raises NoProgressError."""

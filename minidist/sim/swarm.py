@@ -19,6 +19,10 @@ FAULTS_PER_MINUTE = (3.0, 15.0)
 # Faults begin after the first seconds, in which clients get going, and end before the last tenth.
 QUIET_S = 1.0
 SLOW_BEFORE_POWER_LOSS = 0.5
+RESET_WHEN_REFUSING = 0.5
+RESET_MS = 50
+# What has to take effect for a run to count: faults, and kinds of them.
+ENOUGH_FAULTS, ENOUGH_KINDS = 3, 2
 
 
 def draw(cluster: SimCluster, rng: random.Random, duration_s: float) -> list[Spec]:
@@ -38,6 +42,8 @@ def draw(cluster: SimCluster, rng: random.Random, duration_s: float) -> list[Spe
         specs.append({"kind": kind, **spec, "at": round(at_s * 1000), "duration": round(length_s * 1000)})
         if spec.get("power") and "disk" in makers and rng.random() < SLOW_BEFORE_POWER_LOSS:
             specs.append(_slow_before(cluster, specs[-1], rng))
+        if kind == "refuse" and rng.random() < RESET_WHEN_REFUSING:
+            specs.append(_reset_with(specs[-1]))
     return sorted(specs, key=lambda spec: int(spec["at"]))
 
 
@@ -46,6 +52,11 @@ def _slow_before(cluster: SimCluster, kill: Spec, rng: random.Random) -> Spec:
     lead_ms = min(kill["at"], 2000)
     slow = {"kind": "disk", "what": "slow", "ms": rng.choice([20, 100, 400])}
     return slow | {"on": kill["on"], "at": kill["at"] - lead_ms, "duration": lead_ms + 1000}
+
+
+def _reset_with(refuse: Spec) -> Spec:
+    """Clients keep their connections: only who has lost his can be refused."""
+    return {"kind": "reset", "on": refuse["on"], "at": refuse["at"], "duration": RESET_MS}
 
 
 def _node(cluster: SimCluster, rng: random.Random) -> str:

@@ -25,7 +25,7 @@ from minidist.sim.run import Ending, Settings
 DEMO = str(Path(demo.__file__).with_name("minidist.toml"))
 REGISTER = str(Path(__file__).with_name("register") / "scenario.py")
 DEMO_SEEDS, REGISTER_SEEDS, BUG_SEEDS = range(1, 501), range(1, 2001), range(1, 501)
-SETTINGS = Settings(faults="random", duration_s=35.0)
+SETTINGS = Settings(faults="random", duration_s=30.0)
 OK, MISSED = 0, 3
 
 _RSS_UNIT = 1 if sys.platform == "darwin" else 1024

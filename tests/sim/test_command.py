@@ -206,7 +206,7 @@ def test_a_faults_file_is_played(capsys, faults_file):
         ({"kind": "explode", "on": "web-1"}, "kind: given 'explode', allowed: one of partition, delay"),
         ({"kind": "kill", "on": "web-4"}, "on: given 'web-4', allowed: one of web, edge, cache, web-1"),
         ({"kind": "delay", "ms": 5, "on": "web", "peer": "moon"}, "peer: given 'moon', allowed: one of web"),
-        ({"kind": "delay", "on": "web"}, "ms: given None"),
+        ({"kind": "delay", "on": "web"}, "ms: given nothing, allowed: a number that is not negative; delay needs it"),
         ({"kind": "kill", "on": "web", "ms": 3}, "ms: given 3, allowed: for kill one of"),
         ({"kind": "reply", "on": "web", "error": "no"}, "a minidist node"),
         ({"kind": "delay", "ms": 1, "sides": [["web"], ["edge"]]}, "sides: given"),

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import random
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -12,11 +13,16 @@ from minidist.cluster.topology import parse
 from minidist.engines.checking import Budget, check
 from minidist.engines.checking.history import read
 from minidist.engines.checking.verdict import Judgement
+from minidist.runtime.config import Address, Config, option
+from minidist.runtime.disk.port import DiskFull
+from minidist.runtime.disk.recordlog import RecordLog
 from minidist.runtime.faults.spec import FaultError
+from minidist.runtime.node import Node
 from minidist.sim.cluster import LAUNCHER, SimCluster
 from minidist.sim.faults import CLIENTS, KINDS, Schedule
 from minidist.sim.record import History
 from minidist.sim.run import Ending, Settings, run_seed
+from minidist.sim.simulation import LAST_WORDS_S
 from minidist.sim.summary import summary
 from minidist.sim.swarm import MIN_FAULTS, draw
 from minidist.sim.world import World
@@ -48,6 +54,23 @@ def cluster():
         cluster = SimCluster(world)
         cluster.add(parse(DEMO.read_text(), file=str(DEMO), directory_name="demo"))
         yield cluster
+
+
+@dataclass(frozen=True, kw_only=True)
+class JournalConfig(Config):
+    component = "journal"
+
+    listen: Address = option(Address("127.0.0.1", 7000), "Nobody.")
+
+
+class Journal(Node):
+    """A node with a record log."""
+
+    config_type = JournalConfig
+
+    async def open_data(self):
+        disk = await self.ports.open_disk()
+        self.journal = await RecordLog.open(disk, "journal", rng=self.random)
 
 
 def kinds(scenario, **settings):
@@ -136,6 +159,57 @@ def test_one_way_and_sides():
         assert (await ask(cache))[0] == b"+PONG\r\n"
 
     assert kinds(scenario) == {"partition": 2}
+
+
+def test_what_a_refusing_node_never_sees_counts():
+    """It has closed its listener: the kernel refuses. A client that has its connection already is not concerned."""
+
+    async def scenario(sim):
+        cache = await sim.cache()
+        with cache.faults.refuse() as fault:
+            assert fault.fired == 0
+            for count in (1, 2):
+                with pytest.raises(ConnectionRefusedError):
+                    await ask(cache)
+                assert fault.fired == count
+        await cache.wait_ready()
+        await ask(cache)
+        await cache.stop()
+        with pytest.raises(ConnectionRefusedError):
+            await ask(cache)
+        assert fault.fired == 2
+
+    assert kinds(scenario) == {"refuse": 1}
+
+
+def test_what_is_not_even_tried_on_a_full_disk_counts_and_so_does_what_a_power_loss_takes():
+    async def scenario(sim):
+        store = await sim.node(Journal)
+        with store.faults.disk(what="full") as full:
+            with pytest.raises(DiskFull):
+                store.node.journal.append(b"refused")
+            assert full.fired == 1
+        with store.faults.disk(what="lost-unsynced") as lost:
+            store.kill(power=True)
+            assert lost.fired == 1
+
+    assert kinds(scenario) == {"disk": 2}
+
+
+def test_random_faults_go_on_when_too_few_took_effect(monkeypatch):
+    """Of what is drawn here, only the second time something takes effect."""
+    pauses = [{"kind": "pause", "on": "cache", "at": f"{at_s}s", "duration": "1s"} for at_s in (1, 3, 5)]
+    clock = {"kind": "clock", "on": "cache", "by": "1s", "at": "7s"}
+    rounds = iter([[{"kind": "refuse", "on": "cache", "at": "1s", "duration": "1s"}], [*pauses, clock]])
+    monkeypatch.setattr("minidist.sim.simulation.draw", lambda cluster, rng, duration_s: next(rounds))
+
+    async def scenario(sim):
+        await sim.cache()
+        began_s = sim.now_s
+        await sim.trial(duration_s=10)
+        assert sim.now_s - began_s == pytest.approx(2 * 10 + LAST_WORDS_S, abs=0.1)
+
+    assert kinds(scenario, faults="random") == {"pause": 3, "clock": 1}
 
 
 def test_the_launcher_looks_on_from_outside():

@@ -113,9 +113,17 @@ class DiskFaults:
         self._faults.clear()
         self.active = False
 
-    def holds(self, what: DiskFaultKind) -> bool:
-        """Whether a fault of this kind is set that strikes with certainty and without end."""
-        return any(f.what is what and f.probability == 1.0 and f.times is None for f in self._faults)
+    def holds(self, what: DiskFaultKind, operation: Operation) -> bool:
+        """Whether a fault of this kind is set that strikes with certainty and without end; counts when it does.
+
+        For those who need not try the operation, or cannot: what is certainly full takes nothing.
+        """
+        for fault in self._faults:
+            if fault.what is what and fault.probability == 1.0 and fault.times is None:
+                if self.fired is not None:
+                    self.fired(fault, operation)
+                return True
+        return False
 
     def verdict(self, operation: Operation) -> Verdict:
         """Decides over one operation that is about to start. Delays add up; the first error counts."""

@@ -344,7 +344,7 @@ class LocalDisk(Disk):
 
     @property
     def full(self) -> bool:
-        return self.faults.active and self.faults.holds(DiskFaultKind.FULL)
+        return self.faults.active and self.faults.holds(DiskFaultKind.FULL, Operation.WRITE)
 
     async def close(self) -> None:
         if self._closed:
