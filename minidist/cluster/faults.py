@@ -28,7 +28,7 @@ from minidist.cluster.node import Ending, Node, State
 from minidist.cluster.topology import Link
 from minidist.runtime.admin_client import AdminRefused, AdminUnreachable, call
 from minidist.runtime.config import parse_duration
-from minidist.runtime.faults.spec import FaultError, read_fault
+from minidist.runtime.faults.spec import FaultError, numeric_parameters, read_fault
 
 if TYPE_CHECKING:
     from minidist.cluster.cluster import Cluster
@@ -187,9 +187,10 @@ class Faults:
                 raise FaultRefused(f"{wrong[0] if wrong else 'peer'}: allowed for {fault.kind}: duration, at")
             return
         try:
-            read_fault({"kind": fault.kind, **fault.parameters}, fault.id)
+            read = read_fault({"kind": fault.kind, **fault.parameters}, fault.id)
         except FaultError as error:
             raise FaultRefused(str(error)) from error
+        fault.parameters |= numeric_parameters(read, fault.parameters)  # the command line has them as text
         programs = [node for node in nodes if node.group.is_program]
         peers = self._peer_nodes(fault.peer)
         if fault.kind in ("disk", "clock") and fault.peer:

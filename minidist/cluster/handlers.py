@@ -117,7 +117,7 @@ class Handlers:
     async def ps(self, request: Message, session: Session) -> Any:
         ours = [node for node in self.cluster.nodes if node.state is State.RUNNING and node.admin]
         for node, status in zip(ours, await asyncio.gather(*(self.ask(node, "/status") for node in ours)), strict=True):
-            node.role = status.get("role", "")
+            node.role = status.get("role") or ""
             node.figures = status.get("figures", {})
         rows = [
             node.row() | ({"figures": node.figures} if request.get("figures") else {}) for node in self.cluster.nodes
@@ -145,7 +145,7 @@ class Handlers:
             "version": None,
             "pid": node.pid,
             "state": node.state.value,
-            "role": "",
+            "role": None,
             "uptime_s": node.uptime_s,
             "address": node.endpoint.address,
             "listeners": node.listeners,

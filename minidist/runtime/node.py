@@ -92,6 +92,8 @@ class Node:
     """Base of all components. Subclasses set `config_type` and override the methods of the first block."""
 
     config_type: ClassVar[type[Config]]
+    names_clients: ClassVar[bool] = False
+    """Whether clients can say a name in the protocol (`Connection.named("client:NAME")`), by which faults know them."""
 
     def __init__(self, config: Config, ports: Ports, halves: Halves = Halves.BOTH) -> None:
         self.config = config
@@ -103,7 +105,7 @@ class Node:
         self.name = config.node_name
         self.log = NodeLog(self.name)
         self.events = EventLog(self.name, self.log, ports.clock.wall)
-        self.faults = FaultSet(self.name, ports, self.events)
+        self.faults = FaultSet(self.name, ports, self.events, names_clients=self.names_clients)
         self.listeners: dict[str, Listener[Any]] = {}
         self.diallers: dict[str, Dialler[Any]] = {}
         self.link: NodeLink = Link(self)
@@ -419,7 +421,7 @@ class Node:
             "version": __version__,
             "pid": os.getpid(),
             "state": self.state.value,
-            "role": self.role(),
+            "role": self.role() or None,
             "uptime_s": round(asyncio.get_running_loop().time() - self._started_s, 3),
             "address": str(self.address),
             "listeners": self.addresses(),

@@ -80,6 +80,16 @@ def test_a_fault_prints_its_id_and_acts_until_it_is_removed(shop):
     assert f"given {fault_id!r}, allowed: a fault of" in shop.error("fault", "rm", fault_id, code=2)
 
 
+def test_numbers_are_numbers_in_the_list_and_durations_are_as_given(shop):
+    words = "--ms 5 --jitter-ms 0.5 --probability 1 --times 3 --duration 1h"
+    shop.run("fault", "add", "delay", "--on", "cache", "--peer", "client:jobs", *words.split())
+    (fault,) = json.loads(shop.run("fault", "ls", "--json").stdout)["faults"]
+    assert fault == {
+        "id": fault["id"], "kind": "delay", "on": ["cache"], "peer": ["client:jobs"],
+        "probability": 1, "times": 3, "duration": "1h", "ms": 5, "jitter_ms": 0.5, "fired": 0,
+    }  # fmt: skip
+
+
 def test_a_fault_that_has_struck_often_enough_is_gone(shop):
     shop.run("fault", "add", "reply", "--on", "cache", "--error", "ERR busy", "--times", "2")
     assert [ask(shop, "PING") for _ in range(3)] == ["-ERR busy", "-ERR busy", "+PONG"]
@@ -218,9 +228,13 @@ def test_a_fault_may_begin_later_and_end_by_itself(shop):
         (("fault", "add", "delay", "--on", "web", "--ms", "5"), "allowed: with a minidist node as --peer; or put a"),
         (("fault", "add", "delay", "--on", "web", "--peer", "web-2", "--ms", "5"), "are both your own programs: put a"),
         (("fault", "add", "reply", "--on", "web", "--error", "x"), "given 'web-1', your own program"),
-        (("fault", "add", "delay", "--on", "cache"), "ms: given None, allowed: a value: delay needs it"),
+        (("fault", "add", "delay", "--on", "cache"), "ms: given nothing, allowed: a number that is not"),
         (("fault", "add", "delay", "--on", "cache", "--ms", "slow"), "ms: given 'slow', allowed: a number"),
         (("fault", "add", "delay", "--on", "cache", "--ms", "1", "--rate", "2"), "rate: given '2', allowed: for delay"),
+        (
+            ("fault", "add", "delay", "--on", "edge", "--peer", "client:jobs", "--ms", "1"),
+            "edge-1: peer: given 'client:jobs', allowed: a node or an address: clients say no name here;",
+        ),
         (("fault", "add", "fire", "--on", "cache"), "invalid choice: 'fire'"),
         (("fault", "add", "kill", "--on", "web", "--ms", "2"), "ms: allowed for kill: duration, at"),
         (("fault", "add", "disk", "--on", "cache", "--what", "wet"), "what: given 'wet', allowed: one of slow, full"),

@@ -103,6 +103,8 @@ def test_status_json_has_the_contracts_fields(project):
     assert list(cache)[:12] == fields
     assert (cache["name"], cache["component"], cache["state"]) == ("my-cache-1", "cache", "running")
     several = json.loads(project.run("status", "web", "--json").stdout)
+    roles = [node["role"] for node in (cache, *several["nodes"], *project.ps().values())]
+    assert roles == [None] * len(roles), "where there are none they are null everywhere"
     assert [node["name"] for node in several["nodes"]] == ["web-1", "web-2"]
     assert list(several["nodes"][0]) == fields
     project.run("pause", "my-cache")

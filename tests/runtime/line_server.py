@@ -88,6 +88,7 @@ class LineConfig(WorkersConfig):
 class LineServer(Node):
     config_type = LineConfig
     config: LineConfig
+    names_clients = True  # `name client:NAME`
 
     def __init__(self, config: LineConfig, ports: Any, halves: Halves = Halves.BOTH) -> None:
         super().__init__(config, ports, halves)

@@ -102,7 +102,7 @@ async def test_faults_by_their_routes(node, ask, connect):
     [
         ({"kind": "melt"}, "kind: given 'melt', allowed: one of partition, delay,"),
         ({"kind": ["delay"]}, "kind: given ['delay'], allowed: one of partition,"),
-        ({}, "kind: given None, allowed: one of partition,"),
+        ({}, "kind: given nothing, allowed: one of partition,"),
         ([], "body: given list, allowed: a JSON object"),
         ({"kind": "delay", "ms": 1, "times": 0}, "times: given 0, allowed: a whole number, at least 1"),
         ({"kind": "delay", "ms": 1, "times": 1.5}, "times: given 1.5, allowed: a whole number"),

@@ -187,7 +187,7 @@ async def test_a_fault_that_a_worker_refuses_is_set_nowhere(start_node, connect)
     node = await start_node(workers=2)
     with pytest.raises(FaultError, match="kind: given 'disk', allowed: only on a node that keeps data on disk"):
         await node.add_fault({"kind": "disk", "what": "slow"})
-    with pytest.raises(FaultError, match="ms: given None"):
+    with pytest.raises(FaultError, match="ms: given nothing"):
         await node.add_fault({"kind": "delay"})
     assert await node.whole_faults() == []
 

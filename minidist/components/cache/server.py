@@ -220,6 +220,7 @@ class Cache(Node):
 
     config_type = CacheConfig
     config: CacheConfig
+    names_clients = True  # CLIENT SETNAME
 
     def __init__(self, config: CacheConfig, ports: Ports, halves: Halves = Halves.BOTH) -> None:
         super().__init__(config, ports, halves)

@@ -36,6 +36,7 @@ STREAM_KINDS = (Kind.PARTITION, Kind.DELAY, Kind.BANDWIDTH, Kind.DROP, Kind.RESE
 # These are drawn once for a connection, and hold it until they are removed.
 HOLDING_KINDS = (Kind.PARTITION, Kind.BANDWIDTH, Kind.HANG)
 DRAWN_KINDS = (*HOLDING_KINDS, Kind.RESET)
+CLIENT_PREFIX = "client:"
 REPORTED_FIRINGS = 10
 
 
@@ -46,8 +47,9 @@ def _nothing(*_: object) -> None:
 class FaultSet:
     """All faults of a node. `active` says whether any stream fault is set."""
 
-    def __init__(self, node: str, ports: "Ports", events: EventLog) -> None:
+    def __init__(self, node: str, ports: "Ports", events: EventLog, *, names_clients: bool = False) -> None:
         self.node = node
+        self.names_clients = names_clients  #: the protocol lets clients say who they are
         self.ports = ports
         self.events = events
         self.endpoints: list[Endpoint[Any]] = []
@@ -78,6 +80,10 @@ class FaultSet:
             raise FaultError("id", fault.id, "an id that is not in use")
         if fault.kind is Kind.REPLY and not self.delegates and not any(each.inspector for each in self.endpoints):
             raise FaultError("kind", "reply", "only on a component whose protocol has requests")
+        clients = [peer.name for peer in fault.peers if peer.name.startswith(CLIENT_PREFIX)]
+        if clients and not self.names_clients:
+            allowed = "a node or an address: clients say no name here; to fault one of them, put a proxy between"
+            raise FaultError("peer", clients[0], allowed)
         if fault.kind is Kind.DISK:
             self._check_disk(fault)
         if fault.at_ms > 0:

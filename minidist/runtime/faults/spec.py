@@ -11,7 +11,7 @@ program: it is recognised by the process group that holds the other end of a con
 
 import fnmatch
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
@@ -25,7 +25,7 @@ class FaultError(ValueError):
     """A fault that cannot be taken: which key, what was given, what is allowed."""
 
     def __init__(self, key: str, given: object, allowed: str) -> None:
-        super().__init__(f"{key}: given {given!r}, allowed: {allowed}")
+        super().__init__(f"{key}: given {'nothing' if given is None else repr(given)}, allowed: {allowed}")
 
     @classmethod
     def said(cls, text: str) -> "FaultError":
@@ -161,7 +161,7 @@ def read_fault(spec: Spec, default_id: str) -> Fault:
         if spec.get(name) is not None:
             parameters[name] = _read(form, name, spec[name])
         elif needed:
-            raise FaultError(name, None, f"a value: {kind.value} needs it")
+            raise FaultError(name, None, f"{FORMS[form][0]}; {kind.value} needs it")
     if kind is Kind.CLOCK and not parameters:
         raise FaultError("by", None, "a duration, or a rate")
     times = _read_optional("count", "times", spec)
@@ -179,6 +179,14 @@ def read_fault(spec: Spec, default_id: str) -> Fault:
         seed=_read_optional("count", "seed", spec),
         parameters=parameters,
     )
+
+
+def numeric_parameters(fault: Fault, names: Iterable[str]) -> dict[str, Any]:
+    """Of these keys of a fault's dict those that are plain numbers, as numbers; durations stay as they were given."""
+    numeric = [name for name, (form, _) in PARAMETERS[fault.kind].items() if form in ("number", "rate", "count")]
+    read = {"probability": fault.probability, "times": fault.times, "seed": fault.seed}
+    read |= {name: fault.parameters[name] for name in numeric if name in fault.parameters}
+    return {name: read[name] for name in names if name in read}
 
 
 # How a value is read: what it may be, and from what.
