@@ -9,9 +9,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import os
 import signal
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from minidist.load.live import Display, display_for
@@ -37,6 +38,7 @@ def main(argv: Sequence[str]) -> int:
         driver_for(command.plan)
         if not command.find_saturation:
             command.plan.check()
+        check_outputs({"--json": command.json, "--html": command.html, "--history": command.plan.history})
         if not command.faults:
             return _finish(command, run_loop(_run(command, None)), [])
         faults = _cluster_faults(command)
@@ -135,6 +137,23 @@ def _finish(command: Command, report: Report, windows: Sequence[Window]) -> int:
     print("\n".join(lines), file=sys.stderr if "-" in (command.json, command.html) else sys.stdout)
     nothing_held = bool(report.trials) and not any(trial.held for trial in report.trials)
     return OBJECTIVE_MISSED if nothing_held or not all(verdict.kept for verdict in verdicts) else DONE
+
+
+def check_outputs(paths: Mapping[str, str | None]) -> None:
+    """What the options name can be written, as far as that can be known before there is a load. Raises LoadError."""
+    for option, path in paths.items():
+        if not path or path == "-":
+            continue
+        directory = os.path.dirname(path) or "."
+        if os.path.isdir(path):
+            allowed = "a file, not a directory"
+        elif not os.path.isdir(directory):
+            allowed = "a file in a directory that exists"
+        elif not os.access(path if os.path.exists(path) else directory, os.W_OK):
+            allowed = "a file that this user may write"
+        else:
+            continue
+        raise LoadError(f"{option}: given {path!r}, allowed: {allowed}")
 
 
 def _write(path: str, text: str) -> None:

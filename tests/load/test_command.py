@@ -1,6 +1,7 @@
 """`minidist load` as a user meets it: exit codes, one-line errors, files, signals."""
 
 import json
+import os
 import re
 import signal
 import subprocess
@@ -79,11 +80,29 @@ def test_nobody_there_is_exit_1(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().err == "minidist load: cannot connect to 127.0.0.1 port 1: refused\n"
 
 
-def test_a_report_that_cannot_be_written_is_exit_1(
-    elsewhere: Callable[..., Any], capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize(
+    ("path", "allowed"),
+    [
+        ("nosuch/report", "a file in a directory that exists"),
+        ("directory", "a file, not a directory"),
+        ("mine/report", "a file that this user may write"),
+    ],
+)
+@pytest.mark.parametrize("option", ["--json", "--html", "--history"])
+def test_a_report_that_cannot_be_written_is_exit_1_before_there_is_a_load(
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    option: str,
+    path: str,
+    allowed: str,
 ) -> None:
-    assert main([url(elsewhere()), *QUICK, "--quiet", "--json", "/nonexistent/r.json"]) == 1
-    assert "/nonexistent/r.json" in capsys.readouterr().err
+    (tmp_path / "directory").mkdir()
+    (tmp_path / "mine").mkdir()
+    monkeypatch.setattr(os, "access", lambda path, mode: False)  # tests may run as root, who may write anywhere
+    given = str(tmp_path / path)
+    assert main(["redis://127.0.0.1:1", *QUICK, option, given]) == 1  # where nobody would answer
+    assert capsys.readouterr().err == f"minidist load: {option}: given {given!r}, allowed: {allowed}\n"
 
 
 @pytest.mark.parametrize(
