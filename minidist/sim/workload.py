@@ -18,8 +18,10 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from minidist.cluster.topology import Topology
+from minidist.engines.checking import Outcome, answers
 from minidist.runtime.connection import NO_TRANSPORT
 from minidist.sim.cluster import SimNode
+from minidist.sim.record import Token
 from minidist.sim.simulation import Simulation
 from minidist.wire import http1
 from minidist.wire.resp import encode_command
@@ -32,8 +34,6 @@ KEYS = 3
 HTTP_KEYS = 50
 THINK_S = (0.05, 0.25)
 TIMEOUT_S = 2.0
-# A reply that says the command had no effect for certain (the toolkit's rule for what clients are told).
-NO_EFFECT = ("CLUSTERDOWN", "READONLY", "MOVED", "ASK", "TRYAGAIN", "LOADING", "ERR", "NOAUTH", "OOM", "MISCONF")
 
 Reader = Callable[[bytes], Sequence[Any]]
 SimulatedCheck = Callable[[str, int, bytes], str]
@@ -157,19 +157,16 @@ class RegisterClient(Client):
         try:
             answer = await self.ask(encode_command([word.encode() for word in command]))
         except Broken as broken:
-            if broken.sent and f == "write":
-                history.info(token, str(broken))
-            else:
-                history.fail(token, str(broken))
+            self._not_done(token, answers.after_silence(f, sent=broken.sent), str(broken))
             return
         if isinstance(answer, ReplyError):
-            text = str(answer)
-            if text.startswith(NO_EFFECT) or f == "read":
-                history.fail(token, text)
-            else:
-                history.info(token, text)
+            self._not_done(token, answers.after_error(f, str(answer)), str(answer))
         else:
             history.ok(token, None if f == "write" or answer is None else int(answer))
+
+    def _not_done(self, token: Token, outcome: Outcome, text: str) -> None:
+        end = self.sim.history.fail if outcome is Outcome.FAIL else self.sim.history.info
+        end(token, text)
 
 
 class HttpClient(Client):

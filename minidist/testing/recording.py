@@ -9,9 +9,9 @@
 A history is worth what its outcomes are worth. A recording client tells three apart (docs/checking.md): `ok`; `fail`,
 the operation certainly had no effect; `info`, nobody knows. Hence it sends every command **once**: the library's
 own retries, ten of them in redis-py 8, would apply a write twice behind the history's back. It connects before it
-sends, so a refused connection is `fail`; whatever happens after the first byte was handed over is `info`, unless the
-server says otherwise with an error that excludes an effect (`NO_EFFECT`). After an `info` the client goes on as a new
-process: the operation in doubt is still under way.
+sends, so a refused connection is `fail`; what an error says, and what silence after the first byte was handed over, is
+the rule of `engines/checking/answers.py`. After an `info` the client goes on as a new process: the operation in doubt
+is still under way.
 
 For other protocols, `Process` is the part without a client: `with process.operation("write", key, value) as done:`.
 """
@@ -26,16 +26,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from minidist.engines.checking import Budget, Judgement, Operation, Outcome, Verdict, check
+from minidist.engines.checking import Budget, Judgement, Operation, Outcome, Verdict, answers, check
 from minidist.engines.checking.history import event_line, read
 from minidist.engines.checking.values import Key, from_bytes
 from minidist.testing.errors import MinidistError, UsageError
 
-#: First words of error replies after which the command certainly had no effect (DESIGN: what a client is told).
-NO_EFFECT = frozenset(
-    "CLUSTERDOWN READONLY MOVED ASK TRYAGAIN LOADING MISCONF OOM NOAUTH NOPERM WRONGPASS WRONGTYPE EXECABORT"
-    " NOREPLICAS MASTERDOWN BUSY CROSSSLOT".split()
-)
 #: Longer than a server without a quorum takes to answer (2 s).
 TIMEOUT_S = 3.0
 BUDGET_S = 60.0
@@ -174,6 +169,10 @@ class _NotDone(Exception):
     """The operation ended without effect: why."""
 
 
+class _HalfDone(Exception):
+    """Of a transaction's commands one failed, and the others happened: which error."""
+
+
 @dataclass(frozen=True, slots=True)
 class _Command:
     arguments: tuple[Any, ...]
@@ -203,13 +202,24 @@ def _swap_string(key: Key, values: Sequence[Any]) -> _Script:
         raise _NotDone(f"the key holds {present!r}")
     yield _Command(("MULTI",), counts=False)
     yield _Command(("SET", key, new), counts=False)
-    if (yield _Command(("EXEC",))) is None:
-        raise _NotDone("the key changed meanwhile")
+    _executed((yield _Command(("EXEC",))))
     return values
 
 
+def _executed(replies: list[Any] | None) -> list[Any]:
+    """The replies of EXEC. It undoes nothing when a command fails, so that one says nothing about the others."""
+    if replies is None:
+        raise _NotDone("the key changed meanwhile")
+    wrong = next((reply for reply in replies if isinstance(reply, Exception)), None)
+    if wrong is not None:
+        raise _HalfDone(f"{type(wrong).__name__}: {wrong}")
+    return replies
+
+
 def _read_counter(key: Key) -> _Script:
-    return int((yield _Command(("GET", key))) or 0)
+    """A key that is not there is 0; what is no number is left for the check to complain about."""
+    value = _value((yield _Command(("GET", key))))
+    return 0 if value is None else value
 
 
 def _add_to_counter(key: Key, amount: int) -> _Script:
@@ -240,10 +250,7 @@ def _transaction(_key: None, steps: Sequence[Sequence[Any]]) -> _Script:
     for kind, key, element in steps:
         arguments = ("RPUSH", key, element) if kind == "append" else ("LRANGE", key, 0, -1)
         yield _Command(arguments, counts=False)
-    replies = yield _Command(("EXEC",))
-    wrong = next((reply for reply in replies if isinstance(reply, Exception)), None)
-    if wrong is not None:
-        raise wrong
+    replies = _executed((yield _Command(("EXEC",))))
     return [
         [kind, key, element if kind == "append" else [_value(each) for each in reply]]
         for (kind, key, element), reply in zip(steps, replies, strict=True)
@@ -285,9 +292,11 @@ def _argument(f: str, value: Any) -> Any:
     return _plain(value)
 
 
-def _error_name(error: Exception) -> str:
-    """The first word of an error reply, as the server sent it."""
-    return getattr(error, "status_code", None) or str(error).split(" ", 1)[0]
+def _error_reply(error: Exception) -> str | None:
+    """An error reply, at least its first word, as the server sent it; None for what the library says of itself."""
+    from redis.exceptions import ResponseError
+
+    return getattr(error, "status_code", None) or (str(error) if isinstance(error, ResponseError) else None)
 
 
 class _Recording:
@@ -312,21 +321,21 @@ class _Recording:
         return commands[f](key) if f == "read" else commands[f](key, value)
 
     @staticmethod
-    def _say(ending: Ending, error: Exception, sent: bool) -> bool:
+    def _say(ending: Ending, f: str, error: Exception, sent: bool) -> bool:
         """Record what an exception means; whether the connection is surely between two operations."""
         from redis.exceptions import RedisError
 
         if isinstance(error, _NotDone):
             ending.fail(str(error))
             return True
+        if isinstance(error, _HalfDone):
+            ending.info(str(error))
+            return True
         if not isinstance(error, RedisError | OSError):
             raise error
-        name = _error_name(error)
-        text = f"{type(error).__name__}: {error}"
-        if not sent or name in NO_EFFECT:
-            ending.fail(text)
-        else:
-            ending.info(text)
+        reply = _error_reply(error) if sent else None
+        outcome = answers.after_silence(f, sent=sent) if reply is None else answers.after_error(f, reply)
+        ending.done = Done(outcome, error=f"{type(error).__name__}: {error}")
         return False
 
 
@@ -379,7 +388,7 @@ class RecordingRedis(_Recording):
             except StopIteration as returned:
                 ending.ok(returned.value)
             except Exception as error:
-                if not self._say(ending, error, sent):
+                if not self._say(ending, f, error, sent):
                     self.close()
         assert ending.done is not None
         return ending.done
@@ -455,7 +464,7 @@ class AsyncRecordingRedis(_Recording):
             except StopIteration as returned:
                 ending.ok(returned.value)
             except Exception as error:
-                if not self._say(ending, error, sent):
+                if not self._say(ending, f, error, sent):
                     await self.close()
             except BaseException:
                 await self.close()

@@ -46,7 +46,7 @@ async def test_incr_is_a_counter(cache, tmp_path):
 
 
 async def test_errors_and_lost_connections_are_what_they_are(cache, tmp_path):
-    cache.faults.add("reply", match="SET", error="ERR no", probability=0.2)
+    cache.faults.add("reply", match="SET", error="READONLY no", probability=0.2)
     cache.faults.add("reset", after_bytes=2000)
     await load(cache, tmp_path / "h.jsonl", options={"ratio": (1, 1)})
     operations, verdict = judged(tmp_path / "h.jsonl", "register")

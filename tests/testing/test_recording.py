@@ -8,7 +8,7 @@ import threading
 
 import pytest
 
-from minidist.engines.checking import Outcome
+from minidist.engines.checking import Outcome, UnsuitableError
 from minidist.testing.errors import UsageError
 from minidist.testing.recording import Recorder, ViolatedError
 
@@ -205,6 +205,41 @@ def test_transactions():
         assert done.value == [["append", "x", 7], ["r", "x", [7]]]
     assert [command.split(b"\r\n")[2] for command in seen] == [b"MULTI", b"RPUSH", b"LRANGE", b"EXEC"]
     recorder.check("list-append")
+
+
+@pytest.mark.parametrize("reply", [b"", None, b"-ERR no\r\n"])
+def test_a_read_without_a_value_had_no_effect(reply):
+    recorder = Recorder()
+    with liar(reply) as (url, _), recorder.redis(url, "register", timeout_s=0.3) as client:
+        assert client.read("k").outcome is FAIL
+        assert client.write("k", 1).ok
+    assert {line["process"] for line in lines(recorder)} == {0}
+
+
+def test_a_transaction_of_which_one_command_failed_is_in_doubt():
+    """Redis undoes nothing: the other commands happened."""
+    recorder = Recorder()
+    replies = [b"+OK\r\n", b"+QUEUED\r\n", b"+QUEUED\r\n", b"*2\r\n:1\r\n-WRONGTYPE of another kind\r\n"]
+    with liar(*replies) as (url, _), recorder.redis(url, "list-append") as client:
+        done = client.txn([["append", "x", 7], ["append", "y", 8]])
+    assert (done.outcome, done.error) == (INFO, "ResponseError: WRONGTYPE of another kind")
+
+
+def test_a_transaction_that_cannot_be_queued_is_fail():
+    recorder = Recorder()
+    replies = [b"+OK\r\n", b"-LOADING not yet\r\n"]
+    with liar(*replies) as (url, seen), recorder.redis(url, "list-append") as client:
+        assert client.txn([["append", "x", 7]]).outcome is FAIL
+        assert client.append("x", 8).ok
+    assert not any(b"EXEC" in command for command in seen)
+
+
+def test_what_is_no_number_is_left_to_the_check():
+    recorder = Recorder()
+    with liar(b"$4\r\nmany\r\n") as (url, _), recorder.redis(url, "counter") as client:
+        assert client.read("c").value == "many"
+    with pytest.raises(UnsuitableError, match="line 2: a counter's read with the value 'many'"):
+        recorder.check("counter")
 
 
 def test_what_does_not_hold_raises_with_the_evidence(tmp_path):

@@ -1,8 +1,8 @@
 """RESP connections that write down what they do: one command under way each, every written value another one.
 
-GET is `read`, SET `write`, INCR `add` 1. What an answer means follows the toolkit's rule for what clients are told: an
-error of `NO_EFFECT` means that the command had none; after any other error of a write, and after a lost connection,
-nobody knows. Keys are this run's own (`history:RUN:…`), because whatever they held before is no part of the history.
+GET is `read`, SET `write`, INCR `add` 1. What an error or a lost connection says about the effect is the rule of
+`engines/checking/answers.py`. Keys are this run's own (`history:RUN:…`), because whatever they held before is no part
+of the history.
 """
 
 from __future__ import annotations
@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from minidist.engines.checking import Outcome, answers
+from minidist.engines.checking.values import from_bytes
 from minidist.load.channel import Wiring
 from minidist.load.drivers.redis import Redis, RedisChannel
 from minidist.wire.resp import encode_command
@@ -19,11 +21,7 @@ from minidist.wire.resp_plain import ProtocolError
 if TYPE_CHECKING:
     from minidist.load.history import History, Operation
 
-NO_EFFECT = (
-    "ASK", "CLUSTERDOWN", "ERR", "LOADING", "MISCONF", "MOVED", "NOAUTH", "NOPERM", "OOM", "READONLY", "TRYAGAIN",
-    "WRONGTYPE",
-)  # fmt: skip
-PADDING = "."
+PADDING = b"."
 
 
 class RecordingChannel(RedisChannel):
@@ -43,7 +41,7 @@ class RecordingChannel(RedisChannel):
         words = ["GET", key]
         if f == "write":
             value = str(next(self._history.values))
-            words = ["SET", key, value.ljust(self._size, PADDING)]
+            words = ["SET", key, value.ljust(self._size, PADDING.decode())]
         elif f == "add":
             value, words = 1, ["INCR", key]
         self._operation = self._history.invoke(self._process, f, key, value)
@@ -68,26 +66,24 @@ class RecordingChannel(RedisChannel):
     def _completed(self, operation: Operation, reply: Any, now_s: float) -> None:
         self._operation = None
         if not isinstance(reply, ReplyError):
-            self._history.ok(operation, reply.decode().rstrip(PADDING) if isinstance(reply, bytes) else reply)
+            self._history.ok(operation, from_bytes(reply.rstrip(PADDING)) if isinstance(reply, bytes) else reply)
             self.answered(now_s)
             return
         text = str(reply)
-        if operation.f == "read" or text.startswith(NO_EFFECT):
-            self._history.fail(operation, text)
-        else:
-            self._unknown(operation, text)
+        self._not_done(operation, answers.after_error(operation.f, text), text)
         self.refused(text.partition(" ")[0] or "ERR")
 
-    def _unknown(self, operation: Operation, error: str) -> None:
-        self._history.info(operation, error)
-        self._process = next(self._history.processes)
+    def _not_done(self, operation: Operation, outcome: Outcome, error: str) -> None:
+        if outcome is Outcome.FAIL:
+            self._history.fail(operation, error)
+        else:
+            self._history.info(operation, error)
+            self._process = next(self._history.processes)
 
     def _fail_under_way(self, kind: str) -> None:
         operation, self._operation = self._operation, None
-        if operation is not None and operation.f == "read":
-            self._history.fail(operation, kind)
-        elif operation is not None:
-            self._unknown(operation, kind)
+        if operation is not None:
+            self._not_done(operation, answers.after_silence(operation.f, sent=True), kind)
         super()._fail_under_way(kind)
 
 
