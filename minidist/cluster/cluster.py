@@ -255,12 +255,11 @@ class Cluster:
         waiting("")
 
     async def keep_logs_short(self) -> None:
-        """Until cancelled, start those logs anew that have grown too long; their end is kept once, as NODE.log.old."""
+        """Until cancelled, start those logs anew that have grown too long; their end is kept once, as NAME.log.old."""
         while True:
+            shorten(self.run_dir.supervisor_log)
             for node in self.nodes:
-                log = self.run_dir.log_of(node.name)
-                if log.exists() and log.stat().st_size > MAX_LOG_BYTES:
-                    begin_anew(log)
+                if shorten(self.run_dir.log_of(node.name)):
                     node.log_start = 0
                     await asyncio.sleep(0)  # others' turn
             await asyncio.sleep(LOG_CHECK_S)
@@ -392,6 +391,14 @@ def _ready_line_reader(node: Node, log: Path) -> Callable[[bytes], None]:
                 file.write(line + b"\n")
 
     return take
+
+
+def shorten(log: Path) -> bool:
+    """Begin a log anew that is too long; whether it was."""
+    too_long = log.exists() and log.stat().st_size > MAX_LOG_BYTES
+    if too_long:
+        begin_anew(log)
+    return too_long
 
 
 def begin_anew(log: Path) -> None:

@@ -3,8 +3,9 @@
     lock              held (flock) by the supervisor as long as it lives: a directory whose lock is free is nobody's
     control.sock      where verbs talk to the supervisor (control.py)
     supervisor.log    what the supervisor itself has to say; empty in peace
-    events.jsonl      every event since the last `up`, the launcher's and the nodes' own
-    logs/NODE.log     a node's output, since the last `up`
+    events.jsonl      events since the last `up`, the launcher's and the nodes' own; beyond 16 MB only the newest
+    logs/NODE.log     a node's output, since the last `up`; beyond 64 MB it begins anew (so does supervisor.log), and
+                      the last 4 MB before are NODE.log.old
     data/NODE/        a component's data; it survives `down`, and goes with `down --clean`
 
 A supervisor that was killed leaves its files behind; the next `up` takes the free lock and starts over.
@@ -59,7 +60,7 @@ class RunDir:
 
     def clear(self) -> None:
         """Forget the previous run's logs and events; the lock is ours. Data stays."""
-        for path in (self.socket, self.events, self.supervisor_log):
+        for path in (self.socket, self.events, self.supervisor_log, self.supervisor_log.with_suffix(".log.old")):
             path.unlink(missing_ok=True)
         import shutil
 

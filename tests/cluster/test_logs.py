@@ -1,11 +1,19 @@
 """Logs stay bounded while a program floods them, and reading them stays linear."""
 
+import asyncio
+import json
 import sys
 
 import pytest
 
-from minidist.cluster import cluster, tail
+from minidist.cluster import cluster, events, tail
 from minidist.cluster.rundir import RunDir
+from minidist.cluster.topology import parse
+
+WEB = """
+[groups.web]
+command = ["true"]
+"""
 
 
 @pytest.fixture
@@ -24,6 +32,46 @@ def test_a_long_log_begins_anew_and_only_its_end_is_kept(run_dir, monkeypatch):
         assert (run_dir.logs / "web-1.log.old").read_bytes() == b"the end..."
         writer.write(b"on")
     assert log.read_bytes() == b"on"
+
+
+async def test_the_supervisors_own_log_is_looked_at_too(run_dir, monkeypatch):
+    monkeypatch.setattr(cluster, "MAX_LOG_BYTES", 10)
+    run_dir.supervisor_log.write_bytes(b"x" * 11)
+    looked_at = cluster.Cluster(parse(WEB, file="f", directory_name="d"), run_dir, None, None, None)
+    looking = asyncio.create_task(looked_at.keep_logs_short())
+    while run_dir.supervisor_log.stat().st_size:
+        await asyncio.sleep(0)
+    looking.cancel()
+    assert run_dir.supervisor_log.with_suffix(".log.old").read_bytes() == b"x" * 11
+
+
+async def test_of_many_events_the_newest_are_kept(run_dir, monkeypatch):
+    monkeypatch.setattr(events, "MAX_FILE_BYTES", 4000)
+    monkeypatch.setattr(events, "KEPT_FILE_BYTES", 1000)
+    log = events.Events(run_dir.events)
+    with open(run_dir.events) as reader:
+        for number in range(1000):
+            log.emit("web-1", "counted", number=number)
+            assert run_dir.events.stat().st_size <= 4000
+        kept = [event["detail"]["number"] for event in log.kept()]
+        assert len(kept) > 5
+        assert kept == list(range(kept[0], 1000))
+        assert json.loads(next(reader))["detail"]["number"] == 0, "who reads the old file reads on"
+    log.close()
+    again = events.Events(run_dir.events)
+    again.emit("web-1", "counted", number=1000)
+    assert [event["detail"]["number"] for event in again.kept()] == [*kept, 1000]
+    again.close()
+
+
+async def test_without_room_for_the_newest_events_all_go(run_dir, monkeypatch):
+    monkeypatch.setattr(events, "MAX_FILE_BYTES", 4000)
+    (run_dir.path / "events.jsonl.new").mkdir()
+    log = events.Events(run_dir.events)
+    for number in range(100):
+        log.emit("web-1", "counted", number=number)
+        assert run_dir.events.stat().st_size <= 4000
+    log.close()
 
 
 def test_a_log_that_cannot_be_kept_is_emptied_all_the_same(run_dir):
