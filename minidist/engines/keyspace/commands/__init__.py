@@ -10,6 +10,7 @@ def all_commands() -> CommandTable:
     """The whole command table, in the order of the reference page."""
     from minidist.engines.keyspace.commands import (
         access,
+        bitfields,
         bitmaps,
         clients,
         connection,
@@ -41,6 +42,7 @@ def all_commands() -> CommandTable:
         counters,
         lcs,
         bitmaps,
+        bitfields,
         keys,
         expiry,
         sorting,
