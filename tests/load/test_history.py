@@ -39,10 +39,17 @@ async def test_reads_and_writes_are_a_register(cache, tmp_path):
 
 
 async def test_incr_is_a_counter(cache, tmp_path):
-    await load(cache, tmp_path / "h.jsonl", workload="incr")
+    await load(cache, tmp_path / "h.jsonl", workload="incr", options={"ratio": (1, 1)})
     operations, verdict = judged(tmp_path / "h.jsonl", "counter")
-    assert {operation.f for operation in operations} == {"add"}
+    assert {operation.f for operation in operations} == {"add", "read"}
+    assert max(operation.result or 0 for operation in operations) > 10
     assert verdict.judgement.value == "holds"
+
+
+async def test_a_history_is_of_few_keys_unless_told_otherwise(cache, tmp_path):
+    plan = Plan(url=cache.url, history=str(tmp_path / "h.jsonl"), duration_ms=300, concurrency=5)
+    await run(plan)
+    assert len({operation.key for operation in judged(tmp_path / "h.jsonl", "register")[0]}) <= 100
 
 
 async def test_errors_and_lost_connections_are_what_they_are(cache, tmp_path):

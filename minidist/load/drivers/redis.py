@@ -30,6 +30,8 @@ NUMBER = b"000000000000"
 _PRELOAD_BATCH = 500
 #: Workloads that a history can tell.
 RECORDED = ("get-set", "get", "set", "incr")
+#: How many keys a history is of unless --keys says otherwise: few, so that what is written is also read.
+RECORDED_KEYS = 100
 
 
 class Redis(Driver):
@@ -76,6 +78,8 @@ class Redis(Driver):
         for option, allowed in (("pipeline", 1), ("ttl", 0), ("preload", False)):
             if self.values[option] != allowed:
                 raise ConfigError(f"--{option}", self.values[option], f"{allowed} with --history")
+        if "keys" not in plan.options:
+            self.values["keys"] = RECORDED_KEYS
         return History(plan.history)
 
     def channel(self, wiring: Wiring) -> RedisChannel:

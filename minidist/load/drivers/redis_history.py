@@ -1,6 +1,7 @@
 """RESP connections that write down what they do: one command under way each, every written value another one.
 
-GET is `read`, SET `write`, INCR `add` 1. What an error or a lost connection says about the effect is the rule of
+GET is `read`, SET `write`, INCR `add` 1; counters are read as well, in the proportion of --ratio, since additions alone
+prove nothing. What an error or a lost connection says about the effect is the rule of
 `engines/checking/answers.py`. Keys are this run's own (`history:RUN:…`), because whatever they held before is no part
 of the history.
 """
@@ -30,6 +31,7 @@ class RecordingChannel(RedisChannel):
     def __init__(self, wiring: Wiring, driver: Redis, history: History) -> None:
         super().__init__(wiring, driver)
         self._history = history
+        self._counts = driver.workload == "incr"
         self._choose = _chooser(wiring, driver, history.run)
         self._size = driver.values["value_size"]
         self._process = next(history.processes)
@@ -66,12 +68,20 @@ class RecordingChannel(RedisChannel):
     def _completed(self, operation: Operation, reply: Any, now_s: float) -> None:
         self._operation = None
         if not isinstance(reply, ReplyError):
-            self._history.ok(operation, from_bytes(reply.rstrip(PADDING)) if isinstance(reply, bytes) else reply)
+            self._history.ok(operation, self._value(reply))
             self.answered(now_s)
             return
         text = str(reply)
         self._not_done(operation, answers.after_error(operation.f, text), text)
         self.refused(text.partition(" ")[0] or "ERR")
+
+    def _value(self, reply: Any) -> Any:
+        """What a read saw: of counters a number, unless it is none."""
+        if not isinstance(reply, bytes):
+            return reply
+        if self._counts and reply.removeprefix(b"-").isdigit():
+            return int(reply)
+        return from_bytes(reply.rstrip(PADDING))
 
     def _not_done(self, operation: Operation, outcome: Outcome, error: str) -> None:
         if outcome is Outcome.FAIL:
@@ -91,7 +101,7 @@ def _chooser(wiring: Wiring, driver: Redis, run: str) -> Callable[[], tuple[str,
     """What makes the next operation: its `f` and its key."""
     chance, keys, workload = wiring.rng.random, driver.values["keys"], driver.workload
     reads, writes = driver.values["ratio"]
-    share = {"get": 1.0, "get-set": reads / (reads + writes)}.get(workload, 0.0)
+    share = {"get": 1.0, "set": 0.0}.get(workload, reads / (reads + writes))
     change = "add" if workload == "incr" else "write"
 
     def choose() -> tuple[str, str]:
