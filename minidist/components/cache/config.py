@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from minidist.runtime.config import Address, Config, Size, option
+from minidist.runtime.config import Address, Config, Duration, Size, option
 
 EvictionPolicy = Literal[
     "noeviction",
@@ -37,6 +37,14 @@ class CacheConfig(Config):
     databases: int = option(
         16, "Logical databases that SELECT chooses from.", aliases=("databases",), minimum=1, maximum=1024,
         why="Redis' default; an empty one costs nothing",
+    )  # fmt: skip
+    script_time_limit: Duration = option(
+        Duration(5000), "Longest time a Lua script may run before it is stopped.", live=True, minimum=1,
+        why="Redis' default for calling a script slow; nothing else is served meanwhile",
+    )  # fmt: skip
+    script_memory: Size = option(
+        Size(64 * 1024**2), "Memory that Lua scripts may take in all.", minimum=1024**2,
+        why="enough for any sane script, and a script cannot take the machine's",
     )  # fmt: skip
     max_bulk: Size = option(
         Size(512 * 1024**2), "Longest string in a command.", aliases=("proto-max-bulk-len",), live=True,

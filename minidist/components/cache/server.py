@@ -227,6 +227,8 @@ class Cache(Node):
         self.service = CacheService(config, ports.random)
         self.service.started_ms = self.clock.now_ms()
         self.service.facts = self._facts
+        self.service.scripts.stopwatch_s = now_s
+        self.service.scripts.log = lambda level, text: self.log.info("script", level=level, text=text)
         self.waiting: dict[RespConnection, None] = {}
         self.armed_ms = NEVER
         self._timer: ClockTimer | asyncio.Handle | None = None

@@ -36,6 +36,8 @@ class CacheService(Service):
     def configure(self, config: CacheConfig) -> None:
         """Take over options that can change at run time. A lower memory limit is reached in steps."""
         self.max_clients = config.max_clients
+        self.scripts.limit_s = config.script_time_limit / 1000
+        self.scripts.memory_bytes = config.script_memory
         self.keyspace.limit(config.max_memory or NO_LIMIT)
         if self.keyspace.evictor.policy.value != config.eviction:
             self.evict_by(Policy(config.eviction))

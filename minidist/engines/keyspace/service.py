@@ -26,6 +26,7 @@ from minidist.engines.keyspace.errors import (
 from minidist.engines.keyspace.eviction import Policy, count_use
 from minidist.engines.keyspace.keyspace import Keyspace
 from minidist.engines.keyspace.registry import Command, CommandTable
+from minidist.engines.keyspace.scripting import Scripts
 from minidist.engines.keyspace.session import Carrier, Session
 from minidist.engines.keyspace.settings import NO_SETTINGS, Settings
 from minidist.engines.keyspace.users import Users
@@ -106,6 +107,7 @@ class Service:
         self.settings: Settings = NO_SETTINGS
         self.sessions: dict[int, Session] = {}
         self.waiting = Waiting()
+        self.scripts = Scripts(self)
         self.ready = self.waiting.ready
         self.outbox: list[Output] = []
         self.keyspace.on_alarm = self._alarmed

@@ -1,0 +1,152 @@
+"""What transcripts cannot say of scripts: where errors arose, what stops a script, what it cannot reach."""
+
+import pytest
+
+from minidist.engines.keyspace.tables import NEVER
+
+pytest.importorskip("lupa")
+
+SPINNING = [
+    "while true do end",
+    "while true do pcall(function() while true do end end) end",
+    "local function again() return xpcall(again, again) end while true do pcall(again) end",
+    "while true do coroutine.wrap(function() pcall(error) end)() end",
+    "repeat local f = loadstring('while true do end') pcall(f) until false",
+]
+
+
+class Stopwatch:
+    """Every look at it takes a tenth of a second."""
+
+    def __init__(self) -> None:
+        self.now_s = 0.0
+
+    def __call__(self) -> float:
+        self.now_s += 0.1
+        return self.now_s
+
+
+@pytest.mark.parametrize("source", SPINNING)
+def test_a_script_is_stopped_after_its_time_whatever_it_catches(world, client, source):
+    world.service.scripts.stopwatch_s = Stopwatch()
+    world.service.scripts.limit_s = 1.0
+    assert client.show("EVAL", "redis.call('SET', 'before', 'kept') " + source, 0).startswith(
+        "!ERR script was stopped after its time limit"
+    )
+    assert client.show("GET", "before") == '"kept"', "what was written stays"
+    assert client.show("EVAL", "return 'next'", 0) == '"next"'
+
+
+def test_a_script_is_stopped_where_time_stands_still(world, client, monkeypatch):
+    monkeypatch.setattr("minidist.engines.keyspace.scripting.MOST_INSTRUCTIONS", 1_000_000)
+    assert client.show("EVAL", "while true do end", 0).startswith("!ERR script was stopped")
+    assert client.show("EVAL", "local n = 0 for i = 1, 100000 do n = n + i end return n", 0) == "5000050000"
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "local t = {} for i = 1, 1e9 do t[i] = i end",
+        "local s = 'x' while true do s = s .. s end",
+        "local t = {} while true do t[#t + 1] = string.rep('x', 1e6) .. #t end",
+        "return string.rep('x', 1e9)",
+        "return ('x'):rep(1e9)",
+        "return string.find(string.rep('a', 2e6), string.rep('a?', 100) .. 'b')",
+    ],
+)
+def test_a_script_cannot_take_the_memory_or_the_processor_for_itself(client, source):
+    assert client.show("EVAL", source, 0).startswith("!ERR")
+    assert client.show("EVAL", "return 'next'", 0) == '"next"'
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "return io.open('/etc/passwd')", "return os.execute('true')", "return require('os')", "return dofile('x')",
+        "return loadfile('x')", "return debug.getinfo(1)", "return package.path", "return python.eval('1')",
+        "return newproxy()", "return getfenv(0)", "return setfenv(1, {})", "return module('x')", "return print('x')",
+        "return loadstring(string.char(27) .. 'Lua')()", "return string.dump(function() end)",
+    ],
+)  # fmt: skip
+def test_a_script_reaches_nothing_outside(client, source):
+    assert client.show("EVAL", source, 0).startswith("!ERR")
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "x = 1", "_G.x = 1", "redis.call = nil", "string.x = 1", "KEYS = nil", "rawset(redis, 'x', 1)",
+        "setmetatable(_G, nil)", "getmetatable('').__index = nil", "cjson.x = 1", "math.random = nil",
+    ],
+)  # fmt: skip
+def test_nothing_stays_behind_for_the_next_script(client, source):
+    client.show("EVAL", f"pcall(function() {source} end) return 1", 0)
+    assert client.show("EVAL", "return {type(redis.call), type(string.rep), #KEYS, ('a'):upper()}", 1, "k") == (
+        '["function", "function", 1, "A"]'
+    )
+    assert client.show("EVAL", "return x", 0).startswith("!ERR user_script:1: Script attempted to access nonexistent")
+
+
+def test_errors_say_where_they_arose(client):
+    for source, said in (
+        ("return foo", "!ERR user_script:1: Script attempted to access nonexistent global variable 'foo' script: "),
+        ("\n\nerror('mine')", "!ERR user_script:3: mine script: "),
+        ("retrun 1", "!ERR Error compiling script (new function): user_script:1: "),
+        ("return redis.call('INCR', 'k')", "!ERR value is not an integer or out of range script: "),
+        ("return redis.call('LPUSHX')", "!ERR"),
+    ):
+        client.send("SET", "k", "v")
+        shown = client.show("EVAL", source, 0)
+        assert shown.startswith(said)
+        if "compiling" not in said and len(said) > 4:
+            assert ", on @user_script:" in shown
+    assert client.show("EVAL", "local a = {} a[1] = a return a", 0) == "!ERR reached lua stack limit"
+
+
+def test_a_script_runs_in_its_callers_database_and_keeps_none_of_its_own(world, client):
+    client.send("SELECT", 3)
+    client.send("EVAL", "redis.call('SET', 'k', 'three') redis.call('SELECT', 5) redis.call('SET', 'k', 'five')", 0)
+    assert client.show("GET", "k") == '"three"'
+    client.send("SELECT", 5)
+    assert client.show("GET", "k") == '"five"'
+
+
+def test_resp3_is_asked_for(client):
+    client.send("HELLO", "3")
+    assert client.show("EVAL", "return true", 0) == "1"
+    assert client.show("EVAL", "redis.setresp(3) return true", 0) == "t"
+    assert client.show("EVAL", "redis.setresp(3) return {double = 1.5}", 0) == "1.5"
+    assert client.show("EVAL", "redis.setresp(3) return {map = {a = 1}}", 0) == '{"a": 1}'
+    assert client.show("EVAL", "redis.setresp(3) return redis.call('GET', 'none')", 0) == "nil"
+
+
+def test_randomness_is_the_same_in_every_run(world_type):
+    source = "return {math.random(1000000), math.random(1000000)}"
+    seen = {world_type().client().show("EVAL", source, 0) for _ in range(3)}
+    assert len(seen) == 1
+
+
+def test_watches_and_lifetimes_see_what_scripts_do(world, client):
+    other = world.client()
+    client.send("WATCH", "k")
+    other.send("EVAL", "return redis.call('SET', 'k', 'v', 'PX', 50)", 0)
+    client.send("MULTI")
+    client.send("GET", "k")
+    assert client.show("EXEC") == "nil"
+    world.wait(51)
+    assert client.show("EVAL", "return redis.call('EXISTS', 'k')", 0) == "0"
+    assert world.keyspace.databases[0].due == [] or world.keyspace.databases[0].due[0][0] < NEVER
+
+
+def test_memory_limit_holds_for_scripts(world, client):
+    world.keyspace.limit(200_000)
+    source = "for i = 1, 10000 do redis.call('SET', 'key' .. i, string.rep('x', 1000)) end"
+    assert client.show("EVAL", source, 0).startswith("!OOM command not allowed")
+    assert world.keyspace.used_bytes < 210_000
+
+
+def test_without_lupa_it_says_what_to_install(client, monkeypatch):
+    monkeypatch.setitem(__import__("sys").modules, "lupa", None)
+    assert client.show("EVAL", "return 1", 0) == (
+        "!ERR scripts need Lua, which is not installed here: pip install 'minidist[lua]'"
+    )
