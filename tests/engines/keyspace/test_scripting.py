@@ -38,7 +38,7 @@ def test_a_script_is_stopped_after_its_time_whatever_it_catches(world, client, s
 
 
 def test_a_script_is_stopped_where_time_stands_still(world, client, monkeypatch):
-    monkeypatch.setattr("minidist.engines.keyspace.scripting.MOST_INSTRUCTIONS", 1_000_000)
+    monkeypatch.setattr("minidist.engines.keyspace.lua.machine.MOST_INSTRUCTIONS", 1_000_000)
     assert client.show("EVAL", "while true do end", 0).startswith("!ERR script was stopped")
     assert client.show("EVAL", "local n = 0 for i = 1, 100000 do n = n + i end return n", 0) == "5000050000"
 
