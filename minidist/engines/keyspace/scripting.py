@@ -3,7 +3,7 @@
 A script runs to its end before anything else does, like a transaction. Its commands run as a session of its own, with
 the caller's database: RESP2 until `redis.setresp(3)`, never waiting. What it may reach is in lua/sandbox.py; it is
 stopped when it has run for `limit_s` by the shell's stopwatch, or for very many instructions, which bounds it where
-time stands still (the simulation). A stopped script's writes stay, as each was made; the reply says that it was stopped.
+time stands still (the simulation). What a stopped script has written stays; the reply says that it was stopped.
 
 The interpreter is made when the first script comes, and made anew after SCRIPT FLUSH or when its memory has run out.
 """
