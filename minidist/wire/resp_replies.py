@@ -22,6 +22,8 @@ EMPTY_BULK = b"$0\r\n\r\n"
 
 _INTEGERS = tuple(b":%d\r\n" % value for value in range(1024))
 ZERO, ONE = _INTEGERS[:2]
+# Whole doubles up to here are written in full.
+LARGEST_WHOLE = float(1 << 62)
 # `$N\r\n` for the usual lengths: joining three pieces is cheaper than formatting.
 BULK_HEADERS = tuple(b"$%d\r\n" % length for length in range(2048))
 
@@ -81,14 +83,28 @@ def boolean(value: bool, resp3: bool) -> bytes:
 
 
 def double_text(value: float) -> bytes:
-    """A double as Redis writes it: 17 significant digits at most, `3` for 3.0, `inf`, `-inf`, `nan`."""
-    if math.isinf(value):
-        return b"inf" if value > 0 else b"-inf"
-    if math.isnan(value):
-        return b"nan"
-    if value == int(value) and abs(value) < 1e17:
-        return b"%d" % int(value) if value or math.copysign(1, value) > 0 else b"-0"
-    return repr(value).encode()
+    """A double as Redis 7.2 writes it: the fewest digits that mean it, `3` for 3.0, `inf`, `-inf`, `nan`, `-0`.
+
+    Source: redis 7.2, util.c `d2string` and fpconv's `emit_digits`, which decide between 0.00001 and 1e-5.
+    """
+    if value.is_integer() and abs(value) <= LARGEST_WHOLE:
+        return b"%d" % value if value or math.copysign(1, value) > 0 else b"-0"
+    text = repr(value)
+    if not math.isfinite(value) or (len(text) < 9 and "e" not in text):
+        return text.encode()
+    mantissa, _, exponent = text.lstrip("-").partition("e")
+    whole, _, fraction = mantissa.partition(".")
+    digits = (whole + fraction).lstrip("0")
+    power = int(exponent or 0) - len(fraction) + len(digits)  # of ten, of what is written as 0.DIGITS
+    digits = digits.rstrip("0")
+    sign, last = "-" * (value < 0), power - len(digits)
+    if last >= 0 and power <= len(digits) + 7:
+        return f"{sign}{digits}{'0' * last}".encode()
+    if last < 0 and (last > -7 or abs(power - 1) < 4):
+        shown = f"0.{'0' * -power}{digits}" if power <= 0 else f"{digits[:power]}.{digits[power:]}"
+        return f"{sign}{shown}".encode()
+    point = "." * (len(digits) > 1)
+    return f"{sign}{digits[0]}{point}{digits[1:]}e{power - 1:+d}".encode()
 
 
 def double(value: float, resp3: bool) -> bytes:

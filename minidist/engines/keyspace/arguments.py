@@ -49,6 +49,16 @@ def expiry_ms(text: bytes, unit: bytes, command: str, now_ms: int) -> int:
     return at_ms if at_ms < FAR_FUTURE_MS else FAR_FUTURE_MS
 
 
+def timeout_ms(text: bytes) -> int:
+    """How long a client wants to wait, from seconds; 0 for ever. Raises CommandError."""
+    ms = decimal(text, "ERR timeout is not a float or out of range") * 1000
+    if ms > LARGEST:
+        raise CommandError("ERR timeout is out of range")
+    if ms <= -1:
+        raise CommandError("ERR timeout is negative")
+    return math.ceil(ms)
+
+
 UNITS_MS = {b"EX": 1000, b"PX": 1, b"EXAT": 1000, b"PXAT": 1}
 RELATIVE = (b"EX", b"PX")
 # Lifetimes beyond (146 million years) are kept as this: NEVER is the only larger value.
