@@ -8,6 +8,7 @@ who did it, and is written down in the world as well: code that catches every ex
 """
 
 import contextvars
+import os
 import traceback
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NoReturn
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 current_host: "contextvars.ContextVar[Host | None]" = contextvars.ContextVar("minidist_sim_host", default=None)
 
 STACK_DEPTH = 12
+HERE = os.path.dirname(__file__) + os.sep
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,10 +38,20 @@ class Leak:
         return f"{self.what} has no place in a simulation ({where}):\n{self.stack}"
 
 
+def _who_did_it(stack: list[traceback.FrameSummary]) -> list[traceback.FrameSummary]:
+    """The frames between the event loop and the door that was shut: the code that did it."""
+    while stack and stack[-1].filename.startswith(HERE):
+        stack.pop()
+    steps = [place for place, frame in enumerate(stack) if frame.filename.startswith(HERE)]
+    return stack[(steps[-1] + 1 if steps else 0) :][-STACK_DEPTH:]
+
+
 def leak(what: str) -> NoReturn:
     """Note what goes round the simulation, and raise LeakError."""
     host = current_host.get()
-    stack = "".join(traceback.format_stack(limit=STACK_DEPTH)[:-2])
+    token = current_host.set(None)  # the sources that the stack shows are really read
+    stack = "".join(traceback.format_list(_who_did_it(traceback.extract_stack()[:-1])))
+    current_host.reset(token)
     found = Leak(what, host.name if host else "", host.world.now_s if host else 0.0, stack)
     if host is not None:
         host.world.leaks.append(found)

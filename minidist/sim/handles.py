@@ -15,6 +15,7 @@ from collections.abc import Coroutine, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from minidist.cluster.references import SCHEMES
+from minidist.runtime.config import ConfigError
 from minidist.sim.cluster import SimNode
 from minidist.sim.faults import SimFault
 from minidist.sim.host import Crash
@@ -310,10 +311,11 @@ class Cluster:
         self._start = start
 
     def __getitem__(self, name: str) -> Handle:
-        """A group, or a node by its name. Raises KeyError."""
-        if name in self.groups:
-            return self.groups[name]
-        return {node.name: node for group in self.groups.values() for node in group}[name]
+        """A group, or a node by its name. Raises ConfigError."""
+        known = self.groups | {node.name: node for group in self.groups.values() for node in group}
+        if name not in known:
+            raise ConfigError("node", name, f"one of {', '.join(known)}")
+        return known[name]
 
     def partition(
         self, side: "Sequence[Handle | str]", other: "Sequence[Handle | str]", *, one_way: bool = False

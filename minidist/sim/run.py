@@ -5,7 +5,9 @@ ended ok, 3 faults of 2 kinds that took effect, and a liveness phase. What fell 
 """
 
 import gc
+import itertools
 import logging
+import os
 import traceback
 import warnings
 from collections.abc import Mapping
@@ -13,7 +15,9 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
 
+from minidist.cluster.topology import TopologyError
 from minidist.engines.checking.verdict import Verdict
+from minidist.run import EntryError
 from minidist.runtime.config import ConfigError
 from minidist.runtime.faults.spec import FaultError
 from minidist.runtime.randomness import derive
@@ -28,6 +32,7 @@ from minidist.sim.swarm import ENOUGH_FAULTS, ENOUGH_KINDS
 from minidist.sim.wiretap import Message, Wiretap
 from minidist.sim.world import World
 
+HERE = os.path.dirname(__file__) + os.sep
 MIN_SIMULATED_S, MIN_OK, MIN_CLIENTS = 30.0, 300, 4
 # What a run may take, in virtual time and in steps (about ten minutes of real time); more is no progress.
 MAX_TIME_S = 30 * 86400.0
@@ -193,13 +198,13 @@ def _play(sim: Simulation, scenario: Scenario) -> tuple[Ending, list[str]]:
     problems: list[str] = []
     try:
         world.run(sim.host.start(_scenario(sim, scenario)), time_limit_s=MAX_TIME_S)
-    except (FaultError, ConfigError, UsageError) as error:
+    except (FaultError, ConfigError, TopologyError, EntryError, UsageError) as error:
         raise UsageError(str(error)) from error
     except Exception as error:
         stuck = isinstance(error, SimulationError) and not isinstance(error, LeakError)
         ending = Ending.STUCK if stuck else Ending.FAILED
         in_words = isinstance(error, SimulationError | CheckFailedError)
-        problems = [str(error) if in_words else traceback.format_exc()]
+        problems = [str(error) if in_words else _story(error)]
         sim.error = _without_frames(error)
     found = list(sim.problems)
     found += [_unhandled(context) for context in world.errors]
@@ -209,6 +214,14 @@ def _play(sim: Simulation, scenario: Scenario) -> tuple[Ending, list[str]]:
 
 async def _scenario(sim: Simulation, scenario: Scenario) -> None:
     await scenario(sim)
+
+
+def _story(error: Exception) -> str:
+    """The traceback, from where it leaves the simulation and enters the scenario."""
+    told = traceback.TracebackException.from_exception(error)
+    frames = list(itertools.dropwhile(lambda frame: frame.filename.startswith(HERE), told.stack))
+    told.stack = traceback.StackSummary.from_list(frames or told.stack)
+    return "".join(told.format()).rstrip()
 
 
 def _without_frames(error: Exception) -> Exception:

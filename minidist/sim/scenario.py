@@ -7,6 +7,7 @@ A scenario file has `async def scenario(sim)`; `sim` is a Simulation. Its direct
 import asyncio
 import importlib.util
 import sys
+import traceback
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,7 +36,7 @@ class Subject:
 
 
 def load(file: str) -> Subject:
-    """Raises UsageError; what the user's own code raises when it is imported passes."""
+    """Raises UsageError."""
     path = Path(file)
     if not path.is_file():
         raise UsageError(f"given {file!r}, allowed: a topology file or a Python file with `async def scenario(sim)`")
@@ -64,8 +65,21 @@ def _from_python(path: Path) -> Subject:
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
-    spec.loader.exec_module(module)
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:
+        raise UsageError(f"{path}: given Python that raises {_what_and_where(error)}, allowed: a scenario") from error
     scenario = getattr(module, FUNCTION, None)
     if not asyncio.iscoroutinefunction(scenario):
         raise UsageError(f"{path}: given no {FUNCTION}, allowed: `async def {FUNCTION}(sim)` in it")
     return Subject(str(path), scenario)
+
+
+def _what_and_where(error: Exception) -> str:
+    """`NameError: name 'x' is not defined (theatre.py:3)`."""
+    told = traceback.TracebackException.from_exception(error)
+    what = next(told.format_exception_only()) if not isinstance(error, SyntaxError) else f"SyntaxError: {error.msg}"
+    file, line = told.stack[-1].filename, told.stack[-1].lineno
+    if isinstance(error, SyntaxError) and error.filename:
+        file, line = error.filename, error.lineno
+    return f"{what.strip()} ({file}:{line})"

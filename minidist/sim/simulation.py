@@ -20,12 +20,13 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from minidist.cluster.topology import COMMAND, Group, Topology, TopologyError, parse
-from minidist.components import node_type
-from minidist.engines.checking import check
+from minidist.components import NAMES, node_type
+from minidist.engines.checking import MODELS, check
 from minidist.engines.checking.history import read
 from minidist.engines.checking.operation import Operation
 from minidist.engines.checking.verdict import Budget, Verdict
 from minidist.run import Entry, find
+from minidist.runtime.config import ConfigError
 from minidist.runtime.node import Node
 from minidist.sim.capture import NodeLogs
 from minidist.sim.cluster import SimCluster, SimNode
@@ -98,6 +99,8 @@ class Simulation:
 
     def component(self, component: str, *, replicas: int = 1, name: str = "", **options: Any) -> Starting:
         """A group of a component; options as on its command line, with underscores. To be awaited."""
+        if component not in NAMES:
+            raise ConfigError("component", component, f"one of {', '.join(NAMES)}")
         group = Group(self._name(name or component), component, replicas=replicas, options=_plain(options))
         return self._starting(group)
 
@@ -248,6 +251,8 @@ class Simulation:
 
     def check(self, model: str, *, only: Callable[[Operation], bool] = lambda operation: True) -> Verdict:
         """Judge what the clients recorded, or some of it (models: see `minidist check`). Raises CheckFailedError."""
+        if model not in MODELS:
+            raise ConfigError("model", model, f"one of {', '.join(MODELS)}")
         operations = [operation for operation in read(self.history.lines) if only(operation)]
         verdict = check(operations, model, Budget())
         self.verdicts.append(verdict)
@@ -260,12 +265,16 @@ class Simulation:
 
 
 def read_topology(path: Path) -> Topology:
-    """The topology of a file, with everything imported that it will need. Raises TopologyError, EntryError, OSError.
+    """The topology of a file, with everything imported that it will need. Raises TopologyError, EntryError.
 
     What a module does when it is first imported (drawing random bytes, say) must not belong to one run and not to the
     next, so this is done before a world begins, or at least outside of any host.
     """
-    topology = parse(path.read_text(encoding="utf-8"), file=str(path), directory_name=path.absolute().parent.name)
+    try:
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise TopologyError(str(path), "", error.strerror, "a topology file") from error
+    topology = parse(text, file=str(path), directory_name=path.absolute().parent.name)
     for group in topology.groups.values():
         if not group.is_program:
             node_type(group.component)

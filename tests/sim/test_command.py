@@ -267,3 +267,52 @@ def test_a_bundle_has_everything(capsys, tmp_path):
     assert "SET cache-1/r1 " in report
     assert "http://www.w3.org" in report.replace("http://127", "")
     assert "src=" not in report
+
+
+@pytest.mark.parametrize(
+    ("body", "complaint"),
+    [
+        ('await sim.component("cach")', "component: given 'cach', allowed: one of cache, balancer"),
+        ('(await sim.up("minidist.toml"))["edge-9"]', "node: given 'edge-9', allowed: one of cache, cache-1"),
+        ('await sim.up("none.toml")', "none.toml: given 'No such file or directory', allowed: a topology file"),
+        ('await sim.program("no_such_module:main")', "given 'no_such_module:main', allowed: a module"),
+        ('sim.check("registr")', "model: given 'registr', allowed: one of register, cas-register"),
+        ('sim.partition(["x"], [await sim.cache()])', "given 'x', allowed: one of cache, cache-1"),
+        ('(await sim.cache()).faults.slowness(ms=5)', "kind: given 'slowness', allowed: one of partition, delay"),
+    ],
+)  # fmt: skip
+def test_names_that_a_scenario_gets_wrong_are_wrong_usage(capsys, tmp_path, monkeypatch, body, complaint):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "minidist.toml").write_text('name = "one"\n[groups.cache]\ncomponent = "cache"\n')
+    (tmp_path / "wrong.py").write_text(f"async def scenario(sim):\n    {body}\n")
+    code, out, err = run(capsys, "wrong.py")
+    assert (code, out) == (2, [])
+    assert complaint in err
+    assert err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        ("import nothing_of_that_name", "ModuleNotFoundError: No module named 'nothing_of_that_name' ({file}:1)"),
+        ("async def scenario(sim)\n    pass", "SyntaxError: expected ':' ({file}:1)"),
+        ("\nundefined", "NameError: name 'undefined' is not defined ({file}:2)"),
+    ],
+)
+def test_a_scenario_that_cannot_be_imported_is_wrong_usage(capsys, tmp_path, text, complaint):
+    file = tmp_path / "broken.py"
+    file.write_text(text)
+    code, out, err = run(capsys, str(file))
+    assert (code, out) == (2, [])
+    assert complaint.format(file=file) in err
+    assert err.count("\n") == 1
+
+
+@pytest.mark.parametrize("body", ["1 / 0", "__import__('time').sleep(1)"])
+def test_a_stack_begins_in_the_scenario(capsys, tmp_path, body):
+    file = tmp_path / "fails.py"
+    file.write_text(f"async def scenario(sim):\n    {body}\n")
+    code, _, err = run(capsys, str(file))
+    assert code == 3
+    frames = re.findall(r'File "(.*)", line', err)
+    assert frames == [str(file)]
