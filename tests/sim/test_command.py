@@ -23,6 +23,7 @@ async def serve(env):
     async def answer(reader, writer):
         while data := await reader.read(100):
             writer.write(data.upper())
+        writer.close()
     server = await asyncio.start_server(answer, "127.0.0.1", int(env["PORT"]))
     await server.serve_forever()
 
