@@ -24,6 +24,8 @@ DENSE_BYTES = HEADER_BYTES + REGISTERS * 6 // 8
 STALE = 0x80  # in the last byte of the header
 EMPTY = MAGIC + bytes(DENSE_BYTES - len(MAGIC))
 NO_REGISTERS = bytes(REGISTERS)
+# When every register is full, which no elements bring about, but a SET may.
+LARGEST_ESTIMATE = (1 << 63) - 1
 
 MASK = (1 << 64) - 1
 MULTIPLIER = 0xC6A4A7935BD1E995
@@ -173,7 +175,7 @@ def estimate(values: bytes) -> int:
     for rank in range(HASH_BITS, 0, -1):
         total = (total + ranks[rank]) / 2
     total += REGISTERS * _sigma(ranks[0] / REGISTERS)
-    return int(ALPHA * REGISTERS * REGISTERS / total + 0.5)
+    return int(ALPHA * REGISTERS * REGISTERS / total + 0.5) if total else LARGEST_ESTIMATE
 
 
 def _sigma(share: float) -> float:
