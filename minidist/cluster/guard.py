@@ -17,6 +17,9 @@ What is killed, in an order that leaves no gap:
 The command of `minidist run` has a guard of its own, between the launcher and it: see `watching()`.
 
 A launcher that leaves its cluster running (`up -d`) writes DETACH first; from then on only the supervisor's end counts.
+
+A launcher that has made a temporary directory for its cluster (tests, the demo) removes it itself. When it has died
+before, the guard does: it is the last one left.
 """
 
 import contextlib
@@ -26,7 +29,6 @@ import signal
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NoReturn
 
 from minidist.runtime.forkserver import close_all_but
 
@@ -84,8 +86,9 @@ def watching() -> Iterator[str]:
         os.close(kept_open)
 
 
-def start(launcher_pipe: int, mark: str) -> Guard:
-    """Fork the guard. `launcher_pipe` is the reading end of the launcher's pipe; it is closed here.
+def start(launcher_pipe: int, mark: str, temporary: str = "") -> Guard:
+    """Fork the guard. `launcher_pipe` is the reading end of the launcher's pipe; it is closed here. `temporary` is a
+    directory, as an absolute path, that is to go when the launcher has died.
 
     The caller keeps `lifeline` to itself and hands `announcements` to the fork server.
     """
@@ -102,7 +105,11 @@ def start(launcher_pipe: int, mark: str) -> Guard:
             for standard in (0, 1, 2):
                 os.dup2(null, standard)
             close_all_but(read_lifeline, launcher_pipe, read_announcements)
-            _watch(read_lifeline, launcher_pipe, read_announcements, supervisor_pid, mark)
+            detached = _watch(read_lifeline, launcher_pipe, read_announcements, supervisor_pid)
+            _kill_marked(mark)
+            if temporary and not detached and _has_ended(launcher_pipe):
+                _remove(temporary)
+            os._exit(0)
         finally:
             os._exit(1)
     for descriptor in (read_lifeline, read_announcements, launcher_pipe):
@@ -110,7 +117,9 @@ def start(launcher_pipe: int, mark: str) -> Guard:
     return Guard(pid, mark, lifeline, announcements)
 
 
-def _watch(lifeline: int, launcher_pipe: int, announcements: int, supervisor_pid: int, mark: str) -> NoReturn:
+def _watch(lifeline: int, launcher_pipe: int, announcements: int, supervisor_pid: int) -> bool:
+    """Wait for an end and kill every group; whether the launcher had left the cluster running."""
+    detached = False
     poller = select.poll()
     for descriptor in (lifeline, launcher_pipe, announcements):
         os.set_blocking(descriptor, False)
@@ -127,10 +136,28 @@ def _watch(lifeline: int, launcher_pipe: int, announcements: int, supervisor_pid
                 if os.getppid() == supervisor_pid:
                     _kill(os.kill, supervisor_pid)
                 break
+            detached = True
             poller.unregister(launcher_pipe)
     groups.kill_all()
-    _kill_marked(mark)
-    os._exit(0)
+    return detached
+
+
+def _has_ended(launcher_pipe: int) -> bool:
+    """Whether nobody holds the writing end any more."""
+    try:
+        return not os.read(launcher_pipe, 1)
+    except BlockingIOError:
+        return False
+
+
+def _remove(directory: str) -> None:
+    """Remove it, in the face of processes that have been killed and are still about to end."""
+    import shutil
+
+    for _ in range(MAX_SWEEPS):
+        shutil.rmtree(directory, ignore_errors=True)
+        if not os.path.exists(directory):
+            return
 
 
 class _Groups:

@@ -19,6 +19,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 BASE = ".minidist"
+OWN_DESCRIPTORS = "/proc/self/fd"
 MAX_SOCKET_PATH_BYTES = 100  # the kernel's limit is 108 on Linux and 104 on macOS
 
 
@@ -95,9 +96,17 @@ class RunDir:
 
     @contextlib.contextmanager
     def short_socket_path(self) -> Iterator[str]:
-        """A path to the socket that fits into a socket address, through a symbolic link where it is too long."""
+        """A path to the socket that fits into a socket address: where it is too long, through the directory's
+        descriptor, or a symbolic link (macOS). Raises OSError."""
         if len(os.fsencode(self.socket)) <= MAX_SOCKET_PATH_BYTES:
             yield str(self.socket)
+            return
+        if os.path.isdir(OWN_DESCRIPTORS):
+            directory = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            try:
+                yield f"{OWN_DESCRIPTORS}/{directory}/{self.socket.name}"
+            finally:
+                os.close(directory)
             return
         import tempfile
 

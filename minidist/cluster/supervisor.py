@@ -44,12 +44,16 @@ ATTACH_TIMEOUT_S = 5.0  # a launcher that has not come by then is gone
 
 @dataclass(frozen=True, slots=True)
 class UpOptions:
-    """What was asked for: the topology file, a name or run directory other than the default, how long to wait."""
+    """What was asked for: the topology file, a name or run directory other than the default, how long to wait.
+
+    `temporary` is a directory that is removed when the launcher has been killed and cannot do it.
+    """
 
     file: str = DEFAULT_FILE
     name: str = ""
     run_dir: str = ""
     timeout_s: float = DEFAULT_TIMEOUT_S
+    temporary: str = ""
 
 
 # --- The launcher's end ----------------------------------------------------------------------------------------------
@@ -133,7 +137,7 @@ def _supervise(options: UpOptions, launcher: socket.socket, watched: int) -> int
     from minidist.runtime.forkserver import ForkServer
 
     token = os.urandom(16).hex()
-    guarding = guard.start(watched, token)
+    guarding = guard.start(watched, token, options.temporary and os.path.abspath(options.temporary))
     fork_server = ForkServer.start(guarding.announcements, _needed_modules(options.file))
     try:
         supervisor = Supervisor(options, launcher, fork_server, guarding, guard.full_mark(token))

@@ -24,13 +24,16 @@ USAGE = 2
 
 
 class Supervision:
-    """A supervisor that belongs to this process, and ends with it."""
+    """A supervisor that belongs to this process, and ends with it. So does `directory`, unless it is to be kept."""
 
-    def __init__(self, file: Path, run_dir: Path, *, keep: bool = False, timeout_s: float = READY_TIMEOUT_S) -> None:
-        self.run_dir = RunDir(run_dir)
+    def __init__(self, file: Path, directory: Path, *, keep: bool = False, timeout_s: float = READY_TIMEOUT_S) -> None:
+        self.run_dir = RunDir(directory / "run")
         self.keep = keep
+        self._directory = directory
+        temporary = "" if keep else str(directory)
+        arguments = [str(file), str(self.run_dir.path), str(timeout_s), temporary]
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "minidist.testing.launcher", str(file), str(run_dir), str(timeout_s)],
+            [sys.executable, "-m", "minidist.testing.launcher", *arguments],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             cwd=file.parent,
@@ -40,6 +43,7 @@ class Supervision:
         message: dict[str, Any] = json.loads(line or b'{"error": "the launcher ended without a word", "exit": 1}')
         if "error" in message:
             self._end_launcher()
+            self._remove_directory()
             raise error_of(message["error"], message["exit"])
 
     def call(self, verb: str, **arguments: Any) -> Any:
@@ -65,8 +69,11 @@ class Supervision:
             pass  # it is gone already
         self._end_launcher()
         self.run_dir.wait_until_free()
+        self._remove_directory()
+
+    def _remove_directory(self) -> None:
         if not self.keep:
-            shutil.rmtree(self.run_dir.path, ignore_errors=True)
+            shutil.rmtree(self._directory, ignore_errors=True)
 
     def _end_launcher(self) -> None:
         assert self._process.stdin is not None
@@ -82,16 +89,15 @@ class Workshop:
     def __init__(self, *, keep: bool = False) -> None:
         self.keep = keep
         self._supervision: Supervision | None = None
-        self._directory: Path | None = None
 
     def add(self, name: str, table: Mapping[str, Any], timeout_s: float = READY_TIMEOUT_S) -> Supervision:
         """Start a group and wait until it is ready. Raises UsageError, MinidistError (then nothing of it is left)."""
         text = toml_of(name, table)
         if self._supervision is None:
-            directory = self._directory = Path(tempfile.mkdtemp(prefix="minidist-"))
+            directory = new_directory()
             file = directory / "minidist.toml"
             file.write_text(text, encoding="utf-8")
-            self._supervision = Supervision(file, directory / "run", keep=self.keep, timeout_s=timeout_s)
+            self._supervision = Supervision(file, directory, keep=self.keep, timeout_s=timeout_s)
             return self._supervision
         self._supervision.call("add-groups", text=text, file="options")
         try:
@@ -109,8 +115,11 @@ class Workshop:
         if self._supervision is not None:
             self._supervision.close()
             self._supervision = None
-        if self._directory is not None and not self.keep:
-            shutil.rmtree(self._directory, ignore_errors=True)
+
+
+def new_directory() -> Path:
+    """A directory for a Supervision."""
+    return Path(tempfile.mkdtemp(prefix="minidist-test-"))
 
 
 def error_of(text: str, exit_code: int) -> MinidistError:

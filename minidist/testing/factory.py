@@ -5,14 +5,12 @@ option stands for its addresses: `balancer(upstream=web)`.
 """
 
 import contextlib
-import shutil
-import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from minidist.runtime.config import ConfigError, from_table
-from minidist.testing.carrier import READY_TIMEOUT_S, Supervision, Workshop
+from minidist.testing.carrier import READY_TIMEOUT_S, Supervision, Workshop, new_directory
 from minidist.testing.errors import MinidistError, NotSupported, UsageError
 from minidist.testing.handles import Cluster, Group, Handle
 
@@ -79,13 +77,7 @@ class Minidist:
             from minidist.testing.inline_cluster import InlineCluster
 
             return InlineCluster(Path(file), self.seed)
-        directory = Path(tempfile.mkdtemp(prefix="minidist-"))
-        try:
-            supervision = Supervision(Path(file).absolute(), directory / "run", keep=self.keep, timeout_s=timeout_s)
-        except BaseException:
-            shutil.rmtree(directory, ignore_errors=True)
-            raise
-        cluster = Cluster(supervision)
+        cluster = Cluster(Supervision(Path(file).absolute(), new_directory(), keep=self.keep, timeout_s=timeout_s))
         self.made.append(cluster)
         return cluster
 

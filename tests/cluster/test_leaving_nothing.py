@@ -88,6 +88,19 @@ def test_when_the_launcher_is_killed_and_the_supervisor_stopped(project):
     project.until_gone(processes)
 
 
+def test_when_the_demo_is_killed_its_directory_goes_too(project):
+    place = project.path / "tmp"
+    place.mkdir()
+    project.environment["TMPDIR"] = str(place)
+    demo = project.begin("demo", "--json")
+    processes = project.until(lambda: len(found := project.family(demo.pid)) >= 7 and found)
+    assert [each.name for each in place.iterdir() if each.name.startswith("minidist-demo-")]
+    demo.kill()
+    demo.wait()
+    project.until_gone(processes)
+    project.until(lambda: not list(place.glob("minidist-demo-*")), "the end of its directory")
+
+
 def test_when_a_launcher_that_waits_in_the_background_is_killed(project):
     project.topology(project.WEB.replace('ready = "http:/"', 'env = { MODE = "silent" }'))
     up = project.begin("up", "-d")

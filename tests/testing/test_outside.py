@@ -37,10 +37,12 @@ def test_view_two(minidist_cache):
 
 
 def run_pytest(folder, *arguments):
+    (folder / "tmp").mkdir(exist_ok=True)
     environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST")}
+    environment |= {"MINE": str(folder), "TMPDIR": str(folder / "tmp")}
     return subprocess.run(
         [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", *arguments],
-        cwd=folder, capture_output=True, text=True, timeout=100, env=environment | {"MINE": str(folder)},
+        cwd=folder, capture_output=True, text=True, timeout=100, env=environment,
     )  # fmt: skip
 
 
@@ -100,8 +102,18 @@ def test_nothing_survives_a_test_run_that_is_killed(tmp_path):
     )
     run = run_pytest(tmp_path, "-q")
     assert run.returncode == -signal.SIGKILL
-    while processes_of(tmp_path):  # until the test's own time limit
+    while processes_of(tmp_path) or os.listdir(tmp_path / "tmp"):  # until the test's own time limit
         time.sleep(0.01)
+
+
+@pytest.mark.parametrize("how", ["minidist.cache()", "minidist.up('shop.toml')", "minidist.up('wrong.toml')"])
+def test_nothing_is_left_in_the_temporary_directory(tmp_path, how):
+    (tmp_path / "shop.toml").write_text('[groups.cache]\ncomponent = "cache"\n')
+    (tmp_path / "wrong.toml").write_text('[groups.web]\ncommand = ["false"]\n')
+    (tmp_path / "test_mine.py").write_text(f"def test_it(minidist):\n    {how}\n")
+    run = run_pytest(tmp_path, "-q")
+    assert run.returncode == (1 if "wrong" in how else 0), run.stdout
+    assert os.listdir(tmp_path / "tmp") == []
 
 
 def test_a_run_that_does_not_use_it_imports_nothing(tmp_path):

@@ -70,7 +70,7 @@ def main(argv: Sequence[str]) -> int:
     say = _printer(sys.stderr if options.json else sys.stdout)
     directory = Path(tempfile.mkdtemp(prefix="minidist-demo-"))
     try:
-        return _demo(directory / "demo", options.seconds, options.json, say)
+        return _demo(directory, options.seconds, options.json, say)
     except (LaunchError, VerbError) as error:
         print(f"minidist demo: {error}", file=sys.stderr)
         return FAILED
@@ -82,9 +82,10 @@ def _printer(file: Any) -> Callable[[str], None]:
     return lambda text: print(text, file=file, flush=True)
 
 
-def _demo(run_dir: Path, length_s: float | None, as_json: bool, say: Callable[[str], None]) -> int:
+def _demo(directory: Path, length_s: float | None, as_json: bool, say: Callable[[str], None]) -> int:
     began_s = time.monotonic()
-    launched = launch(UpOptions(file=str(TOPOLOGY), run_dir=str(run_dir), timeout_s=UP_TIMEOUT_S))
+    run_dir, temporary = str(directory / "demo"), str(directory)
+    launched = launch(UpOptions(str(TOPOLOGY), run_dir=run_dir, timeout_s=UP_TIMEOUT_S, temporary=temporary))
     demo = Demo(launched.run_dir, length_s)
     pids: list[int] = []
     try:

@@ -1,7 +1,7 @@
 """Data that goes with the process: the disk of a node that was given no data directory.
 
-It lives in a fresh directory `minidist-…` under the system's temporary directory, removed when the disk is closed or
-the interpreter exits. A process that was killed cannot tidy up; so each disk made here first removes what such ones
+It lives in a fresh directory `minidist-data-…` under the system's temporary directory, removed when the disk is closed
+or the interpreter exits. A process that was killed cannot tidy up; so each disk made here first removes what such ones
 left behind: the directories of this name that belong to the same user, that nobody has locked (an open LocalDisk
 holds the lock of its root, and the kernel drops it with the process) and that are older than a minute (a directory
 is made a moment before it is locked).
@@ -22,7 +22,7 @@ import weakref
 from minidist.runtime.disk.local import LocalDisk
 from minidist.runtime.disk.thread import DiskThread
 
-PREFIX = "minidist-"
+PREFIX = "minidist-data-"  # not that of directories that others make, and do not lock
 MADE_AND_NOT_LOCKED_S = 60.0
 
 

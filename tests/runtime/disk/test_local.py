@@ -242,15 +242,15 @@ async def test_a_temporary_disk_takes_its_directory_with_it(tmp_path):
 
 async def test_what_killed_processes_left_behind_is_removed_and_nothing_else(tmp_path):
     alive = await open_temporary_disk(within=str(tmp_path))
-    names = ["minidist-dead", "minidist-fresh", "other"]
+    names = [PREFIX + "dead", PREFIX + "fresh", "other", "minidist-test-1"]
     for name in names:
         (tmp_path / name / "log").mkdir(parents=True)
-    (tmp_path / "minidist-link").symlink_to(tmp_path / "other")
+    (tmp_path / (PREFIX + "link")).symlink_to(tmp_path / "other")
     old_s = time.time() - 3600
-    for path in (tmp_path / "minidist-dead", tmp_path / "other", alive.root):
+    for path in (tmp_path / (PREFIX + "dead"), tmp_path / "other", tmp_path / "minidist-test-1", alive.root):
         os.utime(path, (old_s, old_s))
     remove_left_behind(str(tmp_path))
-    left = {"minidist-fresh", "minidist-link", "other", os.path.basename(alive.root)}
+    left = {PREFIX + "fresh", PREFIX + "link", "other", "minidist-test-1", os.path.basename(alive.root)}
     assert set(os.listdir(tmp_path)) == left
     await alive.close()
     remove_left_behind(str(tmp_path / "none"))
