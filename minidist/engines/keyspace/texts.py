@@ -8,6 +8,8 @@ from minidist.engines.keyspace.database import Database
 from minidist.engines.keyspace.errors import STRING_TOO_LONG, WRONG_TYPE, CommandError
 from minidist.engines.keyspace.tables import Entry
 
+# bytes with a dict of attributes, and an integer.
+FLAGGED_OBJECT = 240
 LONGEST_STRING_BYTES = 512 * 1024**2
 # Below this, copying is cheaper than a bytearray's own 56 bytes.
 SHORT_STRING_BYTES = 256
@@ -16,7 +18,7 @@ SHORT_STRING_BYTES = 256
 def text(entry: Entry) -> bytes:
     """The value of a string. Raises CommandError for other types."""
     value = entry.value
-    if value.__class__ is bytes:
+    if isinstance(value, bytes):
         return value
     if value.__class__ is bytearray:
         return bytes(value)
@@ -24,7 +26,26 @@ def text(entry: Entry) -> bytes:
 
 
 def is_string(entry: Entry) -> bool:
-    return entry.value.__class__ is bytes or entry.value.__class__ is bytearray
+    return isinstance(entry.value, bytes | bytearray)
+
+
+class Flagged(bytes):
+    """A string that was stored with memcached's flags, which are not 0."""
+
+    flags: int
+
+    @classmethod
+    def of(cls, value: bytes, flags: int) -> bytes:
+        """The value with its flags; plain bytes where there are none."""
+        if not flags:
+            return bytes(value)
+        flagged = cls(value)
+        flagged.flags = flags
+        return flagged
+
+    @property
+    def memory_bytes(self) -> int:
+        return len(self) + FLAGGED_OBJECT
 
 
 def text_slice(entry: Entry, start: int, stop: int) -> bytes:
@@ -39,6 +60,9 @@ def change(database: Database, key: bytes, entry: Entry, offset: int, data: byte
     value = entry.value
     if not is_string(entry):
         raise CommandError(WRONG_TYPE)
+    if isinstance(value, Flagged):
+        database.replace(key, entry, bytes(value))
+        value = entry.value
     end = offset + len(data)
     check_length(end)
     if end <= SHORT_STRING_BYTES and value.__class__ is bytes and len(value) <= SHORT_STRING_BYTES:

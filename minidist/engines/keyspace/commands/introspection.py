@@ -206,7 +206,7 @@ ADJUSTING = (
 def encoding(entry: Entry) -> str:
     """The name Redis would give to the way a value is stored; ours may be stored otherwise."""
     value = entry.value
-    if value.__class__ is bytes:
+    if isinstance(value, bytes):
         if strict_integer(value) is not None:
             return "int"
         return "embstr" if len(value) <= LONGEST_EMBEDDED_BYTES else "raw"

@@ -25,7 +25,7 @@ command = TABLE.command
 
 def type_name(entry: Entry) -> str:
     """What TYPE answers."""
-    if entry.value.__class__ in (bytes, bytearray):
+    if isinstance(entry.value, bytes | bytearray):
         return "string"
     return str(entry.value.type_name)
 
