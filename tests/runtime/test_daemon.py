@@ -253,6 +253,18 @@ def test_die_with_parent_follows_the_process_and_not_its_thread():
             pass
 
 
+def test_die_with_a_parent_that_has_ended_before_we_looked():
+    command = [*COMMAND, "--listen", "127.0.0.1:0", "--die-with-parent"]
+    leave_at_once = "import os, subprocess, sys; subprocess.Popen(sys.argv[1:]); os._exit(0)"
+    # In a session that nobody who may adopt the daemon is in.
+    parent = subprocess.Popen(
+        [sys.executable, "-c", leave_at_once, *command], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, env=CLEAN,
+        stderr=subprocess.DEVNULL, text=True, start_new_session=True,
+    )  # fmt: skip
+    said, _ = parent.communicate()  # to the end of the last process that holds the pipe
+    assert said == ""
+
+
 def test_a_seed_makes_the_same_choices(start):
     """The stream of node choices is a function of the seed: fault ids' generators are drawn from it."""
     outcomes = []
