@@ -9,7 +9,10 @@ unordered [...]        the elements of the innermost lists may come in any order
 
 import random
 import re
-from collections.abc import Callable
+import shutil
+import socket
+import subprocess
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -188,11 +191,46 @@ def play() -> Callable[[Path, Callable[[list[bytes]], str], Callable[[int], None
     return play
 
 
-@pytest.fixture
-def showing_reader() -> type[ShowingReader]:
-    return ShowingReader
+class RedisClient:
+    """A client of a real server."""
+
+    def __init__(self, path: Path) -> None:
+        self.socket = socket.socket(socket.AF_UNIX)
+        self.socket.settimeout(10)
+        self.socket.connect(str(path))
+        self.reader = ShowingReader()
+
+    def show(self, *words: bytes) -> str:
+        """Run one command; the reply as in a transcript."""
+        self.socket.sendall(encode_command(words))
+        while not isinstance(shown := self.reader.next(), str):
+            self.reader.feed(self.socket.recv(65536))
+        return shown
 
 
-@pytest.fixture
-def encode() -> Callable[[list[bytes]], bytes]:
-    return encode_command
+@pytest.fixture(scope="module")
+def redis_client(tmp_path_factory) -> Iterator[Callable[[], RedisClient]]:
+    """Makes clients of a real redis-server that is a module's own; each call empties it. Skips where there is none."""
+    if shutil.which("redis-server") is None:
+        pytest.skip("redis-server is not installed")
+    directory = tmp_path_factory.mktemp("redis")
+    path = directory / "s"
+    command = ["redis-server", "--port", "0", "--unixsocket", str(path), "--save", "", "--dir", str(directory)]
+    clients = []
+
+    def connect() -> RedisClient:
+        clients.append(RedisClient(path))
+        clients[-1].show(b"FLUSHALL")
+        return clients[-1]
+
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout is not None
+            for line in process.stdout:
+                if "ready to accept connections" in line.lower():
+                    break
+            yield connect
+        finally:
+            for client in clients:
+                client.socket.close()
+            process.terminate()
