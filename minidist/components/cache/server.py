@@ -4,7 +4,8 @@ Command gear: a read gives all its whole commands, `Service.run` answers them fr
 one wake-up go out in one write. A client that does not read its replies is not read from: while the loop's buffer is
 over its high-water mark no further command of this client is run, so at most one long reply waits beyond it. What could
 not be run at once (back-pressure, CLIENT PAUSE, very long pipelines) is kept in `left`, with reading paused, so `left`
-holds less than one read.
+holds less than one read. Only who waits for a key (BLPOP) is read from all the same, up to HELD_WHILE_WAITING_BYTES:
+his leaving must be noticed, or the next element would be given to nobody.
 """
 
 import asyncio
@@ -15,6 +16,7 @@ from typing import cast
 from minidist import __version__
 from minidist.components.cache.config import CacheConfig
 from minidist.components.cache.figures import families
+from minidist.components.cache.limits import parse_limits
 from minidist.components.cache.settings import CacheSettings
 from minidist.components.cache.state import CacheService, Facts
 from minidist.engines.keyspace.service import Alarm, End, Named, Output, Push, Release, Resume
@@ -22,7 +24,7 @@ from minidist.engines.keyspace.session import Session
 from minidist.engines.keyspace.tables import NEVER
 from minidist.engines.keyspace.users import Users
 from minidist.runtime.clock import Clock, ClockTimer
-from minidist.runtime.config import Config, ConfigError
+from minidist.runtime.config import Address, Config, ConfigError
 from minidist.runtime.connection import Connection
 from minidist.runtime.endpoint import Listener
 from minidist.runtime.files import read_text
@@ -36,14 +38,15 @@ from minidist.wire.resp_replies import error
 
 # Commands of one client run in one go before others get their turn: about a millisecond.
 COMMANDS_PER_TURN = 256
-READS_WHILE_WAITING = 4  # of up to 256 kB each
+HELD_WHILE_WAITING_BYTES = 256 * 1024
+NEVER_IDLE = -(10**9)  # sweeps for which somebody who waits for a key may be silent
 TOO_MANY_CLIENTS = error("ERR max number of clients reached")
 
 
 class RespConnection(Connection):
     """One client."""
 
-    __slots__ = ("left", "node", "reader", "session", "violation")
+    __slots__ = ("behind_since_s", "held_bytes", "left", "node", "reader", "session", "violation")
 
     def __init__(self, listener: "Listener[RespConnection]", node: "Cache") -> None:
         super().__init__(listener)
@@ -52,7 +55,9 @@ class RespConnection(Connection):
         self.reader: CommandReader | StrangerReader
         # Batches of commands that could not be run yet, and replies of faults that must keep their place between them.
         self.left: deque[Sequence[Command] | bytes] | None = None
+        self.held_bytes = 0  # read while something was left
         self.violation: ProtocolError | None = None  # to be answered when they have been
+        self.behind_since_s: float | None = None  # loop time since when too many messages have waited
 
     def opened(self) -> None:
         node = self.node
@@ -75,6 +80,7 @@ class RespConnection(Connection):
         commands, violation = self.reader.feed(data)
         done = len(commands)
         if self.left is not None or done > COMMANDS_PER_TURN:
+            self.held_bytes += len(data)
             self._keep(commands, violation)
             return
         if done == 1 and (reply := service.run_directly(session, commands[0], round_.now_ms)) is not None:
@@ -82,7 +88,9 @@ class RespConnection(Connection):
         else:
             done, replies = service.run(session, commands, round_.now_ms)
             round_.append((self, replies))
-        if service.outbox or violation is not None or session.gated or done < len(commands):
+        if service.outbox:
+            self.node.perform()
+        if violation is not None or session.gated or done < len(commands):
             self._keep(commands[done:], violation)
 
     # --- what does not go straight through --------------------------------------------------------------------------
@@ -98,6 +106,8 @@ class RespConnection(Connection):
         self.node.perform()
         if not waiting:
             self.go_on()
+        elif self.held_bytes > HELD_WHILE_WAITING_BYTES:
+            self.transport.pause_reading()
 
     def go_on(self) -> None:
         """Run what is left until it is done, or until the client has to wait or others have their turn."""
@@ -105,6 +115,9 @@ class RespConnection(Connection):
         while self.left is not None and not self.closing:
             if session.ended:
                 self.close()
+                return
+            if session.wait is not None and (self.left or self.violation is not None):
+                self._wait()
                 return
             if not self.left and not self._read_more():
                 self._caught_up()
@@ -157,6 +170,9 @@ class RespConnection(Connection):
     def _caught_up(self) -> None:
         """Nothing is left: answer a violation and close, or read again."""
         self.left = None
+        self.held_bytes = 0
+        if self.session.wait is not None:
+            self._excuse()
         if self.violation is not None:
             self.node.log.debug("protocol error", peer=self.peer, reason=str(self.violation))
             self.write(error(f"ERR Protocol error: {self.violation}"))
@@ -165,24 +181,57 @@ class RespConnection(Connection):
             self.transport.resume_reading()
 
     def _wait(self) -> None:
-        """Paused or asleep, or waiting for a key: go on after `Resume` or `Release`.
-
-        Somebody who waits for a key is read from a little longer, to see whether he leaves.
-        """
+        """Paused or asleep, or waiting for a key: go on after `Resume` or `Release`."""
         self.node.waiting[self] = None
-        if self.session.wait is None or (self.left is not None and len(self.left) > READS_WHILE_WAITING):
+        if self.session.wait is None or self.held_bytes > HELD_WHILE_WAITING_BYTES:
             self.transport.pause_reading()
+            return
+        self._excuse()
+        if not self.write_paused:
+            self.transport.resume_reading()
+
+    def _excuse(self) -> None:
+        """Who waits for a key is not idle; `released` ends that."""
+        self.touched = False
+        self.idle_rounds = NEVER_IDLE
+
+    def released(self, reply: bytes) -> None:
+        """The client waits for a key no longer."""
+        self.touched = True
+        self.send(reply)
+        if self.node.waiting.pop(self, False) is None:
+            self.go_on()
 
     def mid_request(self) -> bool:
         return not self.reader.idle
 
     def answer_instead(self, reply: bytes) -> None:
-        if self.left is None:
+        if self.left is not None:
+            self.left.append(reply)
+        elif self.session.wait is None:
             self.send(reply)
         else:
-            self.left.append(reply)
+            self.left = deque([reply])
+            self.go_on()
+
+    def push(self, message: bytes) -> None:
+        """Send what was not asked for; cut the client off if it is too far behind."""
+        self.send(message)
+        if not self.write_paused or self.closing:
+            return
+        limit = self.node.output_limits["pubsub" if self.session.subscriptions else "normal"]
+        buffered, now_s = self.transport.get_write_buffer_size(), asyncio.get_running_loop().time()
+        if buffered <= limit.soft_bytes:
+            self.behind_since_s = None
+        elif self.behind_since_s is None:
+            self.behind_since_s = now_s
+        behind_s = 0.0 if self.behind_since_s is None else now_s - self.behind_since_s
+        if limit.is_passed(buffered, behind_s) or buffered > self.endpoint.limits.max_buffered_bytes:
+            self.node.service.messages_cut_off += 1
+            self.endpoint.cut_off(self, buffered)
 
     def resume_writing(self) -> None:
+        self.behind_since_s = None
         if self.left is None:
             super().resume_writing()
         else:
@@ -229,13 +278,17 @@ class Cache(Node):
         self.service.facts = self._facts
         self.service.scripts.stopwatch_s = now_s
         self.service.scripts.log = lambda level, text: self.log.info("script", level=level, text=text)
+        self.service.timing.stopwatch_s = now_s
+        self.service.configure(config)
+        self.output_limits = parse_limits(config.output_limits)
         self.waiting: dict[RespConnection, None] = {}
+        self.performing = False
         self.armed_ms = NEVER
         self._timer: ClockTimer | asyncio.Handle | None = None
         self.service_time = Histogram()
         self.round = Round(self.clock, self.service_time)
         self.command_limits = Limits(bulk_bytes=config.max_bulk)
-        self.clock.before_backward(self.service.keyspace.expire_all)
+        self.clock.before_backward(self._expire_all)
 
     async def open_data(self) -> None:
         self.service.users = self._read_users()
@@ -248,6 +301,21 @@ class Cache(Node):
             lambda listener: RespConnection(listener, self),
             inspector=RespInspector(),
             outgoing=self.round,
+        )
+        if self.config.memcached is not None:
+            await self._open_memcached(self.config.memcached)
+
+    async def _open_memcached(self, address: Address) -> None:
+        from minidist.components.cache.memcached import MemcachedConnection
+        from minidist.engines.keyspace.memcached import Memcached
+        from minidist.wire.memcached import MemcachedInspector
+
+        memcached = Memcached(self.service, f"minidist-{__version__}", self.clock.call_at)
+        await self.listen(
+            "memcached",
+            address,
+            lambda listener: MemcachedConnection(listener, self, memcached),
+            inspector=MemcachedInspector(),
         )
 
     def _read_users(self) -> Users:
@@ -282,14 +350,27 @@ class Cache(Node):
         self.service.wake(self.clock.now_ms())
         self.perform()
 
+    def _expire_all(self, now_ms: int) -> None:
+        self.service.keyspace.expire_all(now_ms)
+        self.perform()
+
     # --- what the service asks for ----------------------------------------------------------------------------------
 
     def perform(self) -> None:
-        """Do what commands left in the outbox for other connections, or for the node."""
-        while self.service.outbox:
-            outputs, self.service.outbox = self.service.outbox, []
-            for output in outputs:
-                self._perform(output)
+        """Do what commands left in the outbox for other connections, or for the node.
+
+        Those may run commands that leave something again: it is done here, one after the other, however long the chain.
+        """
+        if self.performing:
+            return
+        self.performing = True
+        try:
+            while self.service.outbox:
+                outputs, self.service.outbox = self.service.outbox, []
+                for output in outputs:
+                    self._perform(output)
+        finally:
+            self.performing = False
 
     def _perform(self, output: Output) -> None:
         if isinstance(output, Alarm):
@@ -300,12 +381,10 @@ class Cache(Node):
             for connection in waiting:
                 connection.go_on()
         elif isinstance(output, Release):
-            connection = cast(RespConnection, output.session.carrier)
-            connection.send(output.reply)
-            if self.waiting.pop(connection, False) is None:
-                connection.go_on()
+            cast(RespConnection, output.session.carrier).released(output.reply)
         elif isinstance(output, Push):
-            cast(RespConnection, output.session.carrier).send(output.message)
+            for session in output.sessions:
+                cast(RespConnection, session.carrier).push(output.message)
         elif isinstance(output, End):
             connection = cast(RespConnection, output.session.carrier)
             if output.at_once:
@@ -320,6 +399,7 @@ class Cache(Node):
 
     def configured(self, before: Config) -> None:
         self.service.configure(self.config)
+        self.output_limits = parse_limits(self.config.output_limits)
         self.command_limits = Limits(bulk_bytes=self.config.max_bulk)
         for session in self.service.sessions.values():
             reader = cast(RespConnection, session.carrier).reader

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from minidist.components.cache.config import CacheConfig
 from minidist.engines.keyspace.commands import all_commands
 from minidist.engines.keyspace.commands.connection import COMPATIBLE_VERSION
+from minidist.engines.keyspace.events import parse_events
 from minidist.engines.keyspace.eviction import Policy
 from minidist.engines.keyspace.keyspace import NO_LIMIT
 from minidist.engines.keyspace.service import Service
@@ -36,6 +37,10 @@ class CacheService(Service):
     def configure(self, config: CacheConfig) -> None:
         """Take over options that can change at run time. A lower memory limit is reached in steps."""
         self.max_clients = config.max_clients
+        self.notify(parse_events(config.notify))
+        self.timing.configure(
+            slower_than_us=config.slow_us, slow_entries=config.slow_entries, threshold_ms=config.latency_threshold_ms
+        )
         self.scripts.limit_s = config.script_time_limit / 1000
         self.scripts.memory_bytes = config.script_memory
         self.keyspace.limit(config.max_memory or NO_LIMIT)
@@ -50,10 +55,14 @@ class CacheService(Service):
     def forget_everything(self) -> None:
         """As new: keys and counters. Clients stay connected, outside transactions."""
         self.unpause()
+        self.scripts.flush()
         self.keyspace.flush()
         self.reset_statistics()
+        self.timing.reset()
         self.keyspace.use_active_expiry(True)
         for session in self.sessions.values():
+            if session.wait is not None:
+                self.release(session, session.wait.block.nothing)
             session.unwatch()
             session.transaction = None
             session.database = self.keyspace.databases[0]
@@ -68,6 +77,7 @@ class CacheService(Service):
                 "connected_clients": len(self.sessions),
                 "maxclients": self.max_clients,
                 "blocked_clients": self.waiting.count,
+                "pubsub_clients": sum(bool(each.subscriptions) for each in self.sessions.values()),
             },
             "Memory": self._about_memory(),
             "Persistence": {"loading": 0, "rdb_changes_since_last_save": 0, "aof_enabled": 0},
@@ -126,6 +136,10 @@ class CacheService(Service):
             "evicted_keys": keyspace.evicted_keys,
             "keyspace_hits": keyspace.hits,
             "keyspace_misses": keyspace.misses,
+            "pubsub_channels": len(self.publishing.channels),
+            "pubsub_patterns": len(self.publishing.patterns.by_text),
+            "pubsubshard_channels": len(self.publishing.shard_channels),
+            "client_output_buffer_limit_disconnections": self.messages_cut_off,
             "total_error_replies": sum(self.errors.values()),
             "acl_access_denied_auth": self.failed_logins,
         }

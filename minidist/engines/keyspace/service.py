@@ -15,6 +15,7 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from minidist.engines.keyspace import events
 from minidist.engines.keyspace.errors import (
     NO_AUTH,
     OUT_OF_MEMORY,
@@ -25,20 +26,31 @@ from minidist.engines.keyspace.errors import (
 )
 from minidist.engines.keyspace.eviction import Policy, count_use
 from minidist.engines.keyspace.keyspace import Keyspace
+from minidist.engines.keyspace.publishing import Publishing, Sessions
 from minidist.engines.keyspace.registry import Command, CommandTable
 from minidist.engines.keyspace.scripting import Scripts
 from minidist.engines.keyspace.session import Carrier, Session
 from minidist.engines.keyspace.settings import NO_SETTINGS, Settings
+from minidist.engines.keyspace.slowlog import quoted, without_secrets
+from minidist.engines.keyspace.timing import Timing
 from minidist.engines.keyspace.users import Users
-from minidist.engines.keyspace.waiting import Block, Wait, Waiting
+from minidist.engines.keyspace.waiting import Block, Place, Waiting
 from minidist.wire.resp import Pipeline
 from minidist.wire.resp_plain import Command as Arguments
 from minidist.wire.resp_replies import QUEUED, error
 
 # A longer reply ends a run, so that the shell can look at back-pressure before the next one is made.
 LARGE_REPLY_BYTES = 16 * 1024
+# Clients that are told in one step that they waited in vain: about a millisecond.
+STEP_RELEASES = 200
 # Inside MULTI these act at once instead of being queued.
 NEVER_QUEUED = frozenset({"EXEC", "DISCARD", "MULTI", "WATCH", "QUIT", "RESET"})
+# What a subscriber that speaks RESP2 may say: messages would come between other replies.
+OF_SUBSCRIBERS = frozenset(
+    {"SUBSCRIBE", "UNSUBSCRIBE", "PSUBSCRIBE", "PUNSUBSCRIBE", "SSUBSCRIBE", "SUNSUBSCRIBE", "PING", "QUIT", "RESET"}
+)
+# Commands that MONITOR does not show.
+HIDDEN = frozenset({"admin", "skip_monitor"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,9 +95,9 @@ class Release:
 
 @dataclass(frozen=True, slots=True)
 class Push:
-    """A message for a session that it did not ask for just now: send it."""
+    """A message for sessions that did not ask for it just now: send it to each."""
 
-    session: Session
+    sessions: Sequence[Session]
     message: bytes
 
 
@@ -110,11 +122,16 @@ class Service:
         self.scripts = Scripts(self)
         self.ready = self.waiting.ready
         self.outbox: list[Output] = []
+        self.publishing = Publishing(self._deliver)
+        self.keyspace.on_event = self.publishing.tell
+        self.monitors: Sessions = {}
+        self.timing = Timing(self.table)
         self.keyspace.on_alarm = self._alarmed
         self.paused_until_ms = 0
         self.pause_all = False
         self.connections_made = 0
         self.failed_logins = 0
+        self.messages_cut_off = 0  # connections that took no messages and were closed; the shell counts them
         self.errors: dict[str, int] = {}
         self.started_ms = 0
         self._last_id = 0
@@ -135,6 +152,7 @@ class Service:
         session.end()
         session.unwatch()
         self.waiting.remove(session)
+        self.silence(session)
         self.sessions.pop(session.id, None)
 
     # --- running commands -------------------------------------------------------------------------------------------
@@ -149,7 +167,7 @@ class Service:
         if (
             command is None
             or session.gated
-            or (len(args) != command.usual and not command.least <= len(args) <= command.most)
+            or (len(args) != command.usual and not command.least <= len(args) <= command.most_directly)
             or keyspace.used_bytes > keyspace.limit_bytes
             or self.paused_until_ms
         ):
@@ -191,7 +209,7 @@ class Service:
                 if (
                     command is None
                     or session.gated
-                    or (len(args) != command.usual and not command.least <= len(args) <= command.most)
+                    or (len(args) != command.usual and not command.least <= len(args) <= command.most_directly)
                     or keyspace.used_bytes > keyspace.limit_bytes
                 ):
                     reply = self._checked(session, args, now_ms)
@@ -261,7 +279,7 @@ class Service:
         reply = self.call(session, command, args, now_ms)
         if session.gated and not session.ended:
             session.regate()
-        return self._muted(session, reply)
+        return self._muted(session, reply) if session.wait is None else b""
 
     def _admitted(self, session: Session, args: Arguments, now_ms: int) -> Command:
         """The command that these arguments call, if this session may call it now. Raises CommandError, Postponed."""
@@ -280,6 +298,11 @@ class Service:
         if not self.keyspace.make_room(now_ms) and self._needs_memory(session, command):
             command.rejected_calls += 1
             raise CommandError(OUT_OF_MEMORY)
+        if session.subscriptions and not session.resp3 and command.name not in OF_SUBSCRIBERS:
+            raise CommandError(
+                f"ERR Can't execute '{self._innermost(command, args).full_name}': only (P|S)SUBSCRIBE / "
+                "(P|S)UNSUBSCRIBE / PING / QUIT / RESET are allowed in this context"
+            )
         self._let_pass(session, command, now_ms)
         return command
 
@@ -317,11 +340,14 @@ class Service:
         except Block as block:
             if session.executing:
                 return block.nothing
-            self.waiting.add(session, command, args, block, now_ms)
+            self.waiting.add(session, command, block.again or args, block, now_ms)
             session.regate()
             if block.timeout_ms:
                 self.keyspace.set_alarm(now_ms + block.timeout_ms)
             return b""
+        finally:
+            if self.monitors and not command.flags & HIDDEN:
+                self._show(session, args, now_ms)
 
     def evict_by(self, policy: Policy) -> None:
         """Choose what goes when memory is full; at any time."""
@@ -339,13 +365,13 @@ class Service:
         if self.direct is not self.table.direct and not session.no_touch:
             self._count_uses(session, command, args, now_ms)
         if not session.no_touch or command.name == "TOUCH":
-            return command.run(session, args, now_ms)
+            return command.timed_run(session, args, now_ms)
         touched = [
             (entry, entry.touched_ms)
             for key in command.keys.of(args)
             if (entry := session.database.peek(key, now_ms)) is not None
         ]
-        reply = command.run(session, args, now_ms)
+        reply = command.timed_run(session, args, now_ms)
         for entry, touched_ms in touched:
             entry.touched_ms = touched_ms
         return reply
@@ -359,27 +385,61 @@ class Service:
             return b""
         return b"" if session.replies_off else reply
 
+    # --- messages ---------------------------------------------------------------------------------------------------
+
+    def _deliver(self, sessions: Sequence[Session], message: bytes) -> None:
+        self.outbox.append(Push(sessions, message))
+
+    def notify(self, kinds: int) -> None:
+        """`notify-keyspace-events`: which events are published from now on, and where (events.py)."""
+        self.publishing.events = kinds
+        self.keyspace.notified = kinds if kinds & (events.KEYSPACE | events.KEYEVENT) else 0
+
+    def monitor(self, session: Session) -> None:
+        """Show this session every command from now on. While anybody looks, no command is run directly."""
+        self.monitors[session] = None
+        for each in self.sessions.values():
+            each.regate()
+
+    def silence(self, session: Session) -> None:
+        """A session wants no messages any more."""
+        self.publishing.leave(session)
+        if self.monitors.pop(session, True) is None and not self.monitors:
+            for each in self.sessions.values():
+                each.regate()
+
+    def _show(self, session: Session, args: Arguments, now_ms: int) -> None:
+        """Show a command to those who called MONITOR."""
+        who = f"{now_ms // 1000}.{now_ms % 1000:03}000 [{session.database.number} {session.carrier.peer}]"
+        words = [who.encode(), *map(quoted, without_secrets(args))]
+        self._deliver(list(self.monitors), b"+%b\r\n" % b" ".join(words))
+
     # --- waiting for keys -------------------------------------------------------------------------------------------
 
     def _serve(self, now_ms: int) -> None:
         """Try again what waits for the keys that were changed, first come, first served."""
         while self.ready:
             for place in self.waiting.take_ready():
-                for session in list(place.sessions):
-                    entry = place.database.peek(place.key, now_ms)
-                    if entry is None:
-                        break
-                    if session.wait is not None and entry.value.__class__ is session.wait.block.kind:
-                        self._try_again(session, session.wait, now_ms)
+                while place.sessions and self._try_again(next(iter(place.sessions)), place, now_ms):
+                    pass
+                # The first one cannot use what is there (and keeps its place): others may.
+                for session in list(place.sessions)[1:]:
+                    self._try_again(session, place, now_ms)
 
-    def _try_again(self, session: Session, wait: Wait, now_ms: int) -> None:
+    def _try_again(self, session: Session, place: Place, now_ms: int) -> bool:
+        """Whether this client has got its reply."""
+        wait = session.wait
+        if wait is None or not wait.block.wakes_for(place.database.peek(place.key, now_ms)):
+            return False
         try:
             reply = self._call(session, wait.command, wait.args, now_ms)
         except Block:
-            return
+            return False
         except CommandError as problem:
+            wait.command.failed_calls += 1
             reply = self.error_reply(problem)
         self.release(session, reply)
+        return True
 
     def release(self, session: Session, reply: bytes) -> None:
         """A client waits no longer, and gets this reply."""
@@ -408,13 +468,20 @@ class Service:
         if self.paused_until_ms and now_ms >= self.paused_until_ms:
             self.unpause()
         self.keyspace.maintain(now_ms)
-        while (session := self.waiting.overdue(now_ms)) is not None:
-            assert session.wait is not None
-            self.release(session, session.wait.block.nothing)
+        self._serve(now_ms)  # keys may have expired that somebody wants to know of
+        self._give_up(now_ms)
         if self.paused_until_ms:
             self.keyspace.set_alarm(self.paused_until_ms)
         if (alarm_ms := self.waiting.alarm_ms) is not None:
             self.keyspace.set_alarm(alarm_ms)
+
+    def _give_up(self, now_ms: int) -> None:
+        """Answer clients whose time has run out, so many of them in one step."""
+        for _ in range(STEP_RELEASES):
+            session = self.waiting.overdue(now_ms)
+            if session is None or session.wait is None:
+                return
+            self.release(session, session.wait.block.nothing)
 
     def _alarmed(self) -> None:
         self.outbox.append(ALARM)
@@ -433,6 +500,7 @@ class Service:
     def reset_statistics(self) -> None:
         self.connections_made = 0
         self.errors.clear()
+        self.messages_cut_off = 0
         self.table.reset_statistics()
         self.keyspace.reset_statistics()
 

@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING, Protocol
 
 from minidist.engines.keyspace.database import Database, Watch
+from minidist.engines.keyspace.publishing import Subscriptions
 from minidist.engines.keyspace.registry import Command
 from minidist.wire.resp_plain import Command as Arguments
 from minidist.wire.resp_replies import NULL, NULL_BULK
@@ -38,7 +39,7 @@ class Session:
     __slots__ = (
         "asleep", "authenticated", "carrier", "created_ms", "database", "ended", "executing", "gated", "id",
         "last_command", "last_ms", "library_name", "library_version", "name", "no_evict", "no_touch", "null",
-        "replies_off", "resp3", "service", "skip_replies", "transaction", "user", "wait", "watches",
+        "replies_off", "resp3", "service", "skip_replies", "subscriptions", "transaction", "user", "wait", "watches",
     )  # fmt: skip
 
     def __init__(self, service: "Service", number: int, carrier: Carrier, now_ms: int) -> None:
@@ -54,10 +55,11 @@ class Session:
         self.library_version = b""
         self.watches: dict[tuple[int, bytes], Watch] = {}
         self.wait: Wait | None = None  # for a key
+        self.subscriptions = Subscriptions()
         self.begin()
 
     def begin(self) -> None:
-        """As a new client (also what RESET does, having dropped the watches)."""
+        """As a new client (also what RESET does, having dropped watches and subscriptions)."""
         self.database: Database = self.service.keyspace.databases[0]
         self.resp3 = False
         self.null = NULL_BULK
@@ -89,11 +91,14 @@ class Session:
             or self.asleep
             or self.wait is not None
             or self.service.paused_until_ms
+            or self.subscriptions
+            or self.service.monitors
         )
 
     def end(self) -> None:
-        """Close this client once its replies so far are sent."""
+        """Close this client once its replies so far are sent. What it has waited for goes to others."""
         self.ended = self.gated = True
+        self.service.waiting.remove(self)
 
     def leave_transaction(self) -> None:
         """Forget what was queued since MULTI, and what was watched before."""

@@ -4,17 +4,20 @@ A command that finds nothing raises `Block`. Outside of a transaction the servic
 under every key it names. Whatever changes one of these keys marks it (by a `Watch`, so nothing but a watched key pays),
 and after that command, or that transaction, the service tries the commands that wait for the key again, first come,
 first served: a client that has waited longest for a key gets its element. One that finds nothing again keeps its place.
+A command that is tried again looks at all its keys, in the order it names them.
 
 A client waits until its time has run out (service time), until CLIENT UNBLOCK, or until it is gone.
 """
 
 import heapq
 import itertools
+from collections import OrderedDict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from minidist.engines.keyspace.database import Database, Watch
 from minidist.engines.keyspace.registry import Command
+from minidist.engines.keyspace.tables import Entry
 from minidist.wire.resp_plain import Command as Arguments
 
 if TYPE_CHECKING:
@@ -24,14 +27,31 @@ if TYPE_CHECKING:
 class Block(Exception):
     """A command found nothing: wait for a change of one of the keys, or answer `nothing` when it may not wait.
 
-    `timeout_ms` 0 waits for ever. `kind` is the class of the values it can use: others do not wake it.
+    `timeout_ms` 0 waits for ever. `kind` is the class of the values it can use: others do not wake it, nor does that a
+    key goes, unless `at_any_change`. The command is run again with the same arguments, or with `again`: XREAD's `$` is
+    the last entry at the time of the call.
     """
 
-    def __init__(self, keys: list[bytes], kind: type, timeout_ms: int, nothing: bytes) -> None:
+    def __init__(
+        self,
+        keys: list[bytes],
+        kind: type,
+        timeout_ms: int,
+        nothing: bytes,
+        *,
+        at_any_change: bool = False,
+        again: Arguments | None = None,
+    ) -> None:
         self.keys = list(dict.fromkeys(keys))
+        self.at_any_change = at_any_change
+        self.again = again
         self.kind = kind
         self.timeout_ms = timeout_ms
         self.nothing = nothing
+
+    def wakes_for(self, entry: Entry | None) -> bool:
+        """Whether it is worth trying again now that this is under the key."""
+        return self.at_any_change or (entry is not None and entry.value.__class__ is self.kind)
 
 
 @dataclass(slots=True, eq=False)
@@ -54,7 +74,8 @@ class Place(Watch):
         self.waiting = waiting
         self.database = database
         self.key = key
-        self.sessions: dict[Session, None] = {}
+        # Ordered, since a dict that is taken from at its front gets slower and slower to begin with.
+        self.sessions: OrderedDict[Session, None] = OrderedDict()
         self.marked = False
 
     @property

@@ -40,9 +40,9 @@ def describe(session: Session, now_ms: int) -> str:
         "idle": max(now_ms - session.last_ms, 0) // 1000,
         "flags": flags(session),
         "db": session.database.number,
-        "sub": 0,
-        "psub": 0,
-        "ssub": 0,
+        "sub": len(session.subscriptions.channels),
+        "psub": len(session.subscriptions.patterns),
+        "ssub": len(session.subscriptions.shard_channels),
         "multi": -1 if transaction is None else len(transaction.commands),
         "watch": len(session.watches),
         "qbuf": 0,
@@ -68,7 +68,10 @@ def describe(session: Session, now_ms: int) -> str:
 
 def flags(session: Session) -> str:
     """One letter for each thing that is special; N for none."""
-    letters = "x" * (session.transaction is not None)
+    letters = "O" * (session in session.service.monitors)
+    letters += "P" * bool(session.subscriptions)
+    letters += "x" * (session.transaction is not None)
+    letters += "b" * (session.wait is not None)
     letters += "c" * session.ended
     letters += "e" * session.no_evict
     letters += "T" * session.no_touch
@@ -104,7 +107,8 @@ def client_info(session: Session, args: Arguments, now_ms: int) -> bytes:
 def client_list(session: Session, args: Arguments, now_ms: int) -> bytes:
     chosen = list(session.service.sessions.values())
     if len(args) == 4 and args[2].upper() == b"TYPE":
-        chosen = [each for each in chosen if _type_check(args[3])]
+        of_type = _type_condition(args[3])
+        chosen = [each for each in chosen if of_type(each)]
     elif len(args) > 3 and args[2].upper() == b"ID":
         wanted = {integer(text, "ERR Invalid client ID") for text in args[3:]}
         chosen = [each for each in chosen if each.id in wanted]
@@ -114,11 +118,15 @@ def client_list(session: Session, args: Arguments, now_ms: int) -> bytes:
     return verbatim(lines.encode(), session.resp3)
 
 
-def _type_check(given: bytes) -> bool:
-    """Whether clients of this type are shown: all of ours are normal. Raises CommandError for no such type."""
+Condition = Callable[[Session], bool]
+
+
+def _type_condition(given: bytes) -> Condition:
+    """For clients of this type: those with subscriptions, or others. Raises CommandError for no such type."""
     if given.lower() not in CLIENT_TYPES:
         raise CommandError(f"ERR Unknown client type '{printable(given)}'")
-    return given.lower() == b"normal"
+    wanted = {b"normal": False, b"pubsub": True}.get(given.lower())
+    return lambda each: bool(each.subscriptions) is wanted
 
 
 @command(
@@ -173,9 +181,6 @@ def client_kill(session: Session, args: Arguments, now_ms: int) -> bytes:
     return integer_reply(len(found))
 
 
-Condition = Callable[[Session], bool]
-
-
 def _kill_conditions(session: Session, args: Arguments) -> list[Condition]:
     if len(args) % 2:
         raise CommandError(SYNTAX)
@@ -208,8 +213,7 @@ def _kill_condition(session: Session, word: bytes, value: bytes) -> Condition:
             raise CommandError(f"ERR No such user '{printable(value)}'")
         return lambda each: each.user == value
     if word == b"TYPE":
-        shown = _type_check(value)
-        return lambda each: shown
+        return _type_condition(value)
     raise CommandError(SYNTAX)
 
 
