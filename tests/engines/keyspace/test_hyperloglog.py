@@ -1,6 +1,8 @@
 """PFADD, PFCOUNT and PFMERGE: beyond what the transcript can show."""
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from minidist.structures.hyperloglog import DENSE_BYTES, dense, is_hyperloglog, registers
 
@@ -75,5 +77,38 @@ def test_events_and_memory(client, world):
         client.send(*command.split())
     assert events == [(b"pfadd", b"p"), (b"pfadd", b"q"), (b"pfadd", b"q"), (b"pfadd", b"q")]
     world.keyspace.notified = 0
+    client.send("DEL", "p", "q")
+    assert world.keyspace.used_bytes == 0
+
+
+KEYS = st.sampled_from(["p", "q"])
+STEPS = st.lists(
+    st.one_of(
+        st.tuples(st.just("PFADD"), KEYS, st.lists(st.integers(0, 30), max_size=3)),
+        st.tuples(st.just("PFMERGE"), KEYS, st.lists(KEYS, max_size=1)),
+        st.tuples(st.just("PFCOUNT"), KEYS, st.lists(KEYS, max_size=1)),
+    ),
+    max_size=25,
+)
+
+
+@given(STEPS)
+@settings(max_examples=60, deadline=None)
+def test_any_order_of_commands(world_type, steps):
+    """Few elements, each with a register of its own, so that estimates are exact."""
+    world = world_type()
+    client = world.client()
+    model: dict[str, set[int]] = {}
+    for name, key, args in steps:
+        if name == "PFADD":
+            changed = key not in model or not model[key].issuperset(args)
+            model.setdefault(key, set()).update(args)
+            wanted = str(int(changed))
+        elif name == "PFMERGE":
+            model.setdefault(key, set()).update(*(model.get(each, ()) for each in args))
+            wanted = "OK"
+        else:
+            wanted = str(len(set().union(*(model.get(each, ()) for each in [key, *args]))))
+        assert client.show(name, key, *args) == wanted
     client.send("DEL", "p", "q")
     assert world.keyspace.used_bytes == 0

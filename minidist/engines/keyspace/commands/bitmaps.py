@@ -79,9 +79,7 @@ def _range(length: int, start: int, end: int) -> tuple[int, int]:
 
 def _unit(args: Arguments, at: int) -> int:
     """How many bits BYTE or BIT, or its absence, means."""
-    if len(args) > at + 1:
-        raise CommandError(SYNTAX)
-    return 1 if len(args) == at + 1 and option(args[at], (b"BIT", b"BYTE")) == b"BIT" else 8
+    return 1 if len(args) > at and option(args[at], (b"BIT", b"BYTE")) == b"BIT" else 8
 
 
 @command(
@@ -90,7 +88,7 @@ def _unit(args: Arguments, at: int) -> int:
 )  # fmt: skip
 def bitcount(session: Session, args: Arguments, now_ms: int) -> bytes:
     start, end, unit = 0, -1, 8
-    if len(args) == 3:
+    if len(args) == 3 or len(args) > 5:
         raise CommandError(SYNTAX)
     if len(args) > 3:
         start, end = integer(args[2]), integer(args[3])
@@ -110,6 +108,8 @@ def bitpos(session: Session, args: Arguments, now_ms: int) -> bytes:
     wanted = integer(args[2])
     if wanted not in (0, 1):
         raise CommandError("ERR The bit argument must be 1 or 0.")
+    if len(args) > 6:
+        raise CommandError(SYNTAX)
     start = integer(args[3]) if len(args) > 3 else 0
     end = integer(args[4]) if len(args) > 4 else -1
     unit = _unit(args, 5)
