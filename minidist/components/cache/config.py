@@ -3,8 +3,11 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from minidist.runtime.config import Address, Config, Duration, Size, option
+from minidist.components.cache.limits import parse_limits
+from minidist.engines.keyspace.events import parse_events
+from minidist.runtime.config import Address, Config, ConfigError, Duration, Size, option
 
+MOST = (1 << 63) - 1
 EvictionPolicy = Literal[
     "noeviction",
     "allkeys-lru",
@@ -55,3 +58,37 @@ class CacheConfig(Config):
         live=True, minimum=65_536,
         why="one reply of the longest value; more never waits, since a client that does not read is not read from",
     )  # fmt: skip
+    output_limits: str = option(
+        "pubsub 32mb 8mb 60", "CLASS HARD SOFT SECONDS: bytes that may wait for a subscriber, else it "
+        "is cut off.", aliases=("client-output-buffer-limit",), live=True, why="Redis' default",
+    )  # fmt: skip
+    notify: str = option(
+        "", "Keyspace events that are published, as letters (KEA for all).", aliases=("notify-keyspace-events",),
+        live=True, why="Redis' default: none, they cost every change a message",
+    )  # fmt: skip
+    slow_us: int = option(
+        10_000, "Commands that take so many microseconds are kept in the slow log; 0 keeps all, -1 none.",
+        aliases=("slowlog-log-slower-than",), live=True, minimum=-1, maximum=MOST,
+        why="Redis' default; below 1000 every command is timed, which costs a tenth of the throughput",
+    )  # fmt: skip
+    slow_entries: int = option(
+        128, "Most entries of the slow log.", aliases=("slowlog-max-len",), live=True, minimum=0, maximum=MOST,
+        why="Redis' default",
+    )  # fmt: skip
+    latency_threshold_ms: int = option(
+        0, "Commands that take so many milliseconds are shown by LATENCY; 0 turns it off.",
+        aliases=("latency-monitor-threshold",), live=True, minimum=0, maximum=MOST, why="Redis' default",
+    )  # fmt: skip
+
+    def validate(self) -> None:
+        super().validate()
+        for name, check in (("notify", parse_events), ("output_limits", parse_limits)):
+            try:
+                check(getattr(self, name))
+            except ValueError as problem:
+                raise ConfigError("--" + name.replace("_", "-"), getattr(self, name), str(problem)) from None
+        self.refuse_exposed("memcached")
+        if self.memcached is not None and self.auth_file:
+            raise ConfigError(
+                "--memcached", str(self.memcached), "only without --auth-file: its clients have no passwords"
+            )

@@ -27,6 +27,9 @@ def families(service: CacheService, service_time: Histogram) -> list[Family]:
         counter("cache_hits_total", "Reads that found their key.", keyspace.hits),
         counter("cache_misses_total", "Reads that did not.", keyspace.misses),
         counter("cache_expired_total", "Keys removed because they expired.", keyspace.expired_keys),
+        gauge("cache_channels", "Channels that somebody listens to.", len(service.publishing.channels)),
+        gauge("cache_patterns", "Patterns that somebody listens to.", len(service.publishing.patterns.by_text)),
+        counter("cache_cut_off_total", "Subscribers closed because they did not read.", service.messages_cut_off),
         counter("cache_evicted_total", "Keys removed to make room.", keyspace.evicted_keys),
     ]
 

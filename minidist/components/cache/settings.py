@@ -9,11 +9,14 @@ import dataclasses
 from collections.abc import Callable
 
 from minidist.components.cache.config import CacheConfig
+from minidist.components.cache.limits import parse_limits, show_limits
 from minidist.engines.keyspace.errors import CommandError
+from minidist.engines.keyspace.events import parse_events, show_events
 from minidist.engines.keyspace.users import Users
 from minidist.runtime.config import KINDS, Address, ConfigError, Duration, Option, Size, options_of
+from minidist.wire.resp_plain import strict_integer
 
-FIXED = {"appendonly": "no", "save": "", "maxmemory-samples": "64", "hz": "10", "notify-keyspace-events": ""}
+FIXED = {"appendonly": "no", "save": "", "maxmemory-samples": "64", "hz": "10"}
 
 OPTIONS = {alias: each for each in options_of(CacheConfig).values() for alias in each.aliases}
 
@@ -60,8 +63,17 @@ class CacheSettings:
             self.users.require(values["requirepass"].encode("utf-8", "surrogateescape"))
 
 
+# Options of a form of their own: how they are shown, from the text they are kept as.
+WORDED: dict[str, Callable[[str], str]] = {
+    "notify": lambda text: show_events(parse_events(text)),
+    "output_limits": lambda text: show_limits(parse_limits(text)),
+}
+
+
 def shown_value(option: Option, value: object) -> str:
     """A value as Redis shows it."""
+    if option.name in WORDED and isinstance(value, str):
+        return WORDED[option.name](value)
     if option.kind is KINDS[Duration] and isinstance(value, int):
         return str(value // 1000)
     return str(value)
@@ -76,19 +88,30 @@ def changed_config(config: CacheConfig, name: str, text: str) -> CacheConfig:
         raise refusal(name, "can't set immutable config")
     if option.kind is KINDS[Duration]:
         text += "s"
+    if option.name in WORDED:
+        if option.name == "output_limits":
+            text = f"{config.output_limits} {text}"  # only the classes that are named change
+        try:
+            text = WORDED[option.name](text)
+        except ValueError as problem:
+            raise refusal(name, str(problem)) from None
     try:
         return dataclasses.replace(config, **{option.name: option.read(text, name)})
     except ConfigError:
-        raise refusal(name, _expected(option)) from None
+        raise refusal(name, _expected(option, text)) from None
 
 
 def refusal(name: str, why: str) -> CommandError:
     return CommandError(f"ERR CONFIG SET failed (possibly related to argument '{name}') - {why}")
 
 
-def _expected(option: Option) -> str:
+def _expected(option: Option, text: str) -> str:
     if option.kind is KINDS[Size]:
         return "argument must be a memory value"
     if option.allowed.startswith("one of "):
         return "argument(s) must be one of the following: " + option.allowed.removeprefix("one of ")
+    if option.kind is KINDS[int] and option.maximum is not None:
+        if strict_integer(text.encode()) is None:
+            return "argument couldn't be parsed into an integer"
+        return f"argument must be between {option.minimum} and {option.maximum} inclusive"
     return f"argument must be {option.allowed}"

@@ -28,6 +28,8 @@ RunColumns = Callable[["Session", Sequence[Sequence[bytes]], int], tuple[int, by
 """Runs as many as it can of a pipeline given by column (all names, all first arguments, …): how many, their replies."""
 
 MOST_ARGUMENTS = 1 << 31
+# A command with more arguments is not run directly, but with every check, and timed.
+LONGEST_DIRECT = 256
 CONTAINER = "Depends on subcommand."
 FLAGS = frozenset(
     {
@@ -93,6 +95,9 @@ class Command:
     usual: int = 0
     write: bool = False
     deny_oom: bool = False
+    most_directly: int = 0
+    # `run`, or a function around it that takes its time (timing.py).
+    timed_run: Run = field(init=False)
     # Counted for INFO commandstats:
     calls: int = 0
     failed_calls: int = 0
@@ -105,6 +110,13 @@ class Command:
         self.usual = self.least
         self.write = "write" in self.flags
         self.deny_oom = "denyoom" in self.flags
+        self.most_directly = min(self.most, LONGEST_DIRECT)
+        self.timed_run = self.run
+
+    @property
+    def full_name(self) -> str:
+        """As error texts and CLIENT LIST name it: `client|kill`."""
+        return self.name.lower().replace(" ", "|")
 
     @property
     def is_container(self) -> bool:
@@ -131,7 +143,7 @@ class Command:
 DATA_GROUPS = frozenset(
     {"string", "generic", "bitmap", "hash", "list", "set", "sorted-set", "stream", "hyperloglog", "geo"}
 )
-ALSO_DIRECT = frozenset({"PING", "ECHO"})
+ALSO_DIRECT = frozenset({"PING", "ECHO", "PUBLISH"})
 
 
 class CommandTable:

@@ -2,6 +2,7 @@
 
 from minidist.engines.keyspace.arguments import integer
 from minidist.engines.keyspace.errors import SYNTAX, WRONG_PASSWORD, CommandError, printable, wrong_arity
+from minidist.engines.keyspace.publishing import pong
 from minidist.engines.keyspace.registry import CommandTable
 from minidist.engines.keyspace.service import Admitted, Named
 from minidist.engines.keyspace.session import Session
@@ -28,10 +29,12 @@ HELLO_NEEDS_AUTH = (
     summary="Returns the server's liveliness response.",
 )  # fmt: skip
 def ping(session: Session, args: Arguments, now_ms: int) -> bytes:
-    if len(args) == 1:
-        return PONG
     if len(args) > 2:
         raise wrong_arity("ping")
+    if session.gated and session.subscriptions and not session.resp3:
+        return pong(args[1:])
+    if len(args) == 1:
+        return PONG
     return bulk(args[1])
 
 
@@ -147,6 +150,7 @@ def quit_(session: Session, args: Arguments, now_ms: int) -> bytes:
 )  # fmt: skip
 def reset(session: Session, args: Arguments, now_ms: int) -> bytes:
     session.unwatch()
+    session.service.silence(session)
     session.begin()
     set_name(session, b"")
     return RESET

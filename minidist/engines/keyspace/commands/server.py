@@ -1,4 +1,4 @@
-"""The node itself: INFO, CONFIG, TIME, ROLE, LATENCY, DEBUG."""
+"""The node itself: INFO, CONFIG, TIME, ROLE, DEBUG."""
 
 from minidist.engines.keyspace.arguments import decimal, option
 from minidist.engines.keyspace.errors import CommandError, Postponed, printable, wrong_arity
@@ -6,7 +6,7 @@ from minidist.engines.keyspace.registry import CommandTable, Keys
 from minidist.engines.keyspace.session import Session
 from minidist.structures.glob import glob_matcher
 from minidist.wire.resp_plain import Command as Arguments
-from minidist.wire.resp_replies import EMPTY_ARRAY, OK, ZERO, bulks, encode, map_header, simple, verbatim
+from minidist.wire.resp_replies import OK, bulks, encode, map_header, simple, verbatim
 
 TABLE = CommandTable()
 command = TABLE.command
@@ -113,43 +113,6 @@ def cluster(session: Session, args: Arguments, now_ms: int) -> bytes:
     raise CommandError("ERR This instance has cluster support disabled")
 
 
-# --- LATENCY --------------------------------------------------------------------------------------------------------
-
-TABLE.container("LATENCY", since="2.8.13", group="server", summary="A container for latency diagnostics commands.")
-
-
-@command(
-    "LATENCY LATEST", arity=2, flags="admin noscript loading stale", since="2.8.13", group="server",
-    summary="Returns the latest latency samples for all events: none, latency monitoring is always off.",
-)  # fmt: skip
-def latency_latest(session: Session, args: Arguments, now_ms: int) -> bytes:
-    return EMPTY_ARRAY
-
-
-@command(
-    "LATENCY HISTORY", arity=3, flags="admin noscript loading stale", since="2.8.13", group="server",
-    summary="Returns timestamp-latency samples for an event: none, latency monitoring is always off.",
-)  # fmt: skip
-def latency_history(session: Session, args: Arguments, now_ms: int) -> bytes:
-    return EMPTY_ARRAY
-
-
-@command(
-    "LATENCY RESET", arity=-2, flags="admin noscript loading stale", since="2.8.13", group="server",
-    summary="Resets the latency data for one or more events.",
-)  # fmt: skip
-def latency_reset(session: Session, args: Arguments, now_ms: int) -> bytes:
-    return ZERO
-
-
-@command(
-    "LATENCY DOCTOR", arity=2, flags="admin noscript loading stale", since="2.8.13", group="server",
-    summary="Returns a human-readable latency analysis report.",
-)  # fmt: skip
-def latency_doctor(session: Session, args: Arguments, now_ms: int) -> bytes:
-    return verbatim(b"Latency monitoring is off; the admin port has a histogram of service times.\n", session.resp3)
-
-
 # --- DEBUG ----------------------------------------------------------------------------------------------------------
 
 TABLE.container("DEBUG", since="1.0.0", group="server", summary="A container for debugging commands.", flags="admin")
@@ -168,6 +131,8 @@ def debug_sleep(session: Session, args: Arguments, now_ms: int) -> bytes:
         session.service.pause(now_ms + max(0, min(int(seconds * 1000), LONGEST_SLEEP_MS)), everything=True)
         raise Postponed  # this command runs again when the pause is over
     session.asleep = False
+    service = session.service
+    service.timing.took(session, service.table.commands["DEBUG"], args, int(seconds * 1e6), now_ms)
     return OK
 
 
