@@ -10,6 +10,7 @@ import json
 import os
 import shlex
 import sys
+import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NoReturn
@@ -186,7 +187,7 @@ def _tell(command: Command, outcome: Outcome) -> None:
         if failed:
             _out(f"replay: {command.replay(outcome.seed)}")
     for problem in outcome.problems:
-        _err(f"  {problem}")
+        _err(textwrap.indent(problem.rstrip("\n"), "  "))
     if len(command.seeds) == 1:
         for text in outcome.never_fired:
             _err(f"  this fault never took effect: {text}")

@@ -5,6 +5,7 @@ bands, operations as bars. It opens on the evidence of the violation, if there i
 """
 
 import json
+from collections.abc import Mapping
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from minidist import __version__
 from minidist.engines.checking.history import read
 from minidist.engines.checking.operation import Operation, describe
 from minidist.engines.checking.values import Key, show
+from minidist.engines.checking.verdict import Violation
 from minidist.sim.run import Ending, Outcome
 
 TEMPLATE = Path(__file__).with_name("page.html")
@@ -43,10 +45,9 @@ def _data(outcome: Outcome, replay: str) -> dict[str, Any]:
         "trace": outcome.digest,
         "virtual_s": round(outcome.virtual_s, 6),
         "replay": replay,
-        "problems": outcome.problems,
-        "violations": [
-            violation.to_json() | {"window": _window(violation.evidence, outcome.virtual_s)} for violation in violations
-        ],
+        # What a violation says better is not said twice.
+        "problems": [each for each in outcome.problems if not any(found.headline in each for found in violations)],
+        "violations": [_violation(violation, kept.process_names, outcome.virtual_s) for violation in violations],
         "hosts": kept.hosts,
         "window": _window(violations[0].evidence if violations else [], outcome.virtual_s),
         "operations": [
@@ -67,6 +68,18 @@ def _data(outcome: Outcome, replay: str) -> dict[str, Any]:
             for each in kept.messages
         ],
     }
+
+
+def _violation(violation: Violation, names: Mapping[int, str], virtual_s: float) -> dict[str, Any]:
+    """As `minidist check --json` has it, with the host of each process and where to look."""
+    shown = violation.to_json()
+    for each, operation in zip(shown["evidence"], violation.evidence, strict=True):
+        each |= {
+            "host": names.get(operation.process, ""),
+            "from": _seconds(operation.began_ns),
+            "to": _seconds(operation.ended_ns),
+        }
+    return shown | {"window": _window(violation.evidence, virtual_s)}
 
 
 def _window(evidence: list[Operation], virtual_s: float) -> list[float]:

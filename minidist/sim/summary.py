@@ -30,7 +30,7 @@ def summary(data: bytes) -> str:
 def _http(data: bytes) -> str:
     line, _, rest = data.partition(b"\r\n")
     body = rest.partition(b"\r\n\r\n")[2]
-    text = line.decode("latin-1").removesuffix(" HTTP/1.1").removeprefix("HTTP/1.1 ")
+    text = line.decode("latin-1").rstrip().removesuffix(" HTTP/1.1").removeprefix("HTTP/1.1 ")
     return _short(f"{text}  {body[:MAX_TEXT].decode('utf-8', 'replace')}" if body else text)
 
 

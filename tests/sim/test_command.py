@@ -268,6 +268,18 @@ def test_a_bundle_has_everything(capsys, tmp_path):
     assert "SET cache-1/r1 " in report
     assert "http://www.w3.org" in report.replace("http://127", "")
     assert "src=" not in report
+    data = json.loads(re.search(r"^const D = (.*);$", report, re.M).group(1))
+    assert data["problems"] == [], "the violation says it"
+    evidence = data["violations"][0]["evidence"]
+    bars = {(host, begins, ends) for host, begins, ends, *_, marked in data["operations"] if marked}
+    assert {(each["host"], each["from"], each["to"]) for each in evidence} <= bars
+    # The sentences have the times of the picture.
+    assert f"({evidence[-1]['from']:.6f} s)" in data["violations"][0]["headline"]
+
+
+def test_what_is_wrong_is_indented_below_its_seed(capsys):
+    _, _, err = run(capsys, DEMO, "--seed", "1", "--duration", "20s", "--bug", "cache-lost-write")
+    assert re.match(r"  stale read: .*\n  process \d.*\n  But process", err)
 
 
 @pytest.mark.parametrize(

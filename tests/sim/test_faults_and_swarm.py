@@ -280,6 +280,7 @@ def test_what_hosts_say_is_kept_with_them():
         (b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi", "200 OK  hi"),
         (Encoder().encode(Kind.SEND, "raft.append", {"term": 3}), "SEND raft.append {'term': 3}"),
         (b"plain words\n", "plain words"),
+        (b"GET c0\n", "GET c0"),
         (b"\x00\x01\x02", "3 bytes"),
     ],
 )

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from minidist.engines.checking import counters, plain, registers, sets
 from minidist.engines.checking.models import FORGOTTEN, Kind, State, Step, Values
-from minidist.engines.checking.operation import Operation, Outcome, describe
+from minidist.engines.checking.operation import Operation, Outcome
 from minidist.engines.checking.shrink import Rest
 from minidist.engines.checking.values import Key, canonical, show
 from minidist.engines.checking.verdict import Arrow, Budget, GaveUpError, Violation
@@ -316,6 +316,8 @@ def table(violation: Violation, words: Words) -> list[str]:
     for each in violation.evidence:
         lines = str(each.began) if each.ended is None else f"{each.began}-{each.ended}"
         error = f" ({each.error})" if each.error else ""
-        rows.append((f"line {lines}", words.span(each), words.who(each), describe(each), each.outcome.value + error))
+        rows.append(
+            (f"line {lines}", words.span(each), words.who(each), violation.what(each), each.outcome.value + error)
+        )
     widths = [max(len(row[column]) for row in rows) for column in range(4)]
     return ["  ".join([*(text.ljust(width) for text, width in zip(row, widths, strict=False)), row[4]]) for row in rows]

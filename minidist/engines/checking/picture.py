@@ -45,7 +45,8 @@ def picture(title: str, verdict: Verdict, operations: Sequence[Operation]) -> di
 def _violation(violation: Violation, operations: Sequence[Operation], words: Words) -> dict[str, Any]:
     names = violation.names or [""] * len(violation.evidence)
     evidence = [
-        _operation(each, words) | {"name": name, "marked": place in violation.marked, "evidence": True}
+        _operation(each, words)
+        | {"what": violation.what(each), "name": name, "marked": place in violation.marked, "evidence": True}
         for place, (each, name) in enumerate(zip(violation.evidence, names, strict=True))
     ]
     return {
@@ -63,7 +64,7 @@ def _violation(violation: Violation, operations: Sequence[Operation], words: Wor
 def _operation(operation: Operation, words: Words) -> dict[str, Any]:
     return {
         "process": operation.process,
-        "node": operation.node,
+        "node": operation.node if words.with_nodes else None,
         "key": None if operation.key is None else show(operation.key),
         "what": describe(operation),
         "outcome": operation.outcome.value,

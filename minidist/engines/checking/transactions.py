@@ -208,6 +208,7 @@ class Transactions:
                         f"{show(expected)} before it, which {{1}} appended first"
                     )
                     self._find("reordered appends", "read uncommitted", (versions.longest, index), sentence)
+                    versions.is_broken = True
                     break
 
     def _find_unseen(self) -> None:

@@ -10,7 +10,7 @@ from enum import Enum
 from typing import Any
 
 from minidist.engines.checking.operation import Operation, Outcome, describe
-from minidist.engines.checking.values import Key, to_json
+from minidist.engines.checking.values import Key, show, to_json
 
 
 class Judgement(Enum):
@@ -85,6 +85,11 @@ class Violation:
     names: list[str] = field(default_factory=list)
     is_smallest: bool = True
 
+    def what(self, operation: Operation) -> str:
+        """What an operation did and saw, with its key where the violation is not about one key."""
+        told = describe(operation)
+        return told if operation.key is None or self.key is not None else f"{show(operation.key)}: {told}"
+
     def to_json(self) -> dict[str, Any]:
         """As `minidist check --json` prints it; `evidence` has the numbers of the lines in the history."""
         return {
@@ -104,7 +109,7 @@ class Violation:
                     "process": each.process,
                     "node": each.node,
                     "outcome": each.outcome.value,
-                    "what": describe(each),
+                    "what": self.what(each),
                 }
                 for each, name in zip(self.evidence, self.names or [""] * len(self.evidence), strict=True)
             ],

@@ -159,6 +159,11 @@ def test_lone_appends_and_reads(transcript):
     assert names(transcript(*events, "3 read", "3 ok [1]")) == ["G-single-realtime"]
 
 
+def test_the_key_of_a_lone_append_is_in_the_evidence(transcript):
+    (violation,) = check(transcript("0 append 1", "0 ok", "1 read", "1 ok null"), "list-append").violations
+    assert [violation.what(each) for each in violation.evidence] == ['"k": append 1', '"k": read → null']
+
+
 def test_what_the_evidence_leaves_standing():
     verdict = check(one_by_one("x1", "x="), "list-append")
     assert verdict.notes == [
