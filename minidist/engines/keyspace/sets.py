@@ -65,7 +65,8 @@ def intersection(sets: Sequence[Set | None], most: int = 0) -> list[bytes]:
     present = [each for each in sets if each is not None]
     if len(present) < len(sets):
         return []
-    smallest, *others = sorted(present, key=len)
+    smallest, *larger = sorted(present, key=len)
+    others = [_container(each) for each in larger]
     found: list[bytes] = []
     for member in smallest:
         if all(member in other for other in others):
@@ -73,6 +74,11 @@ def intersection(sets: Sequence[Set | None], most: int = 0) -> list[bytes]:
             if len(found) == most:
                 break
     return found
+
+
+def _container(members: Set) -> Set | dict[bytes, None]:
+    """The same members, to look them up: a dict does so without a call of ours."""
+    return members if members.whole is None else members.whole
 
 
 def union(sets: Sequence[Set | None]) -> Set:
@@ -86,5 +92,5 @@ def union(sets: Sequence[Set | None]) -> Set:
 
 def difference(sets: Sequence[Set | None]) -> list[bytes]:
     """What is in the first and in no other. O(N × M) with N members in the first of M sets."""
-    others = [each for each in sets[1:] if each is not None]
+    others = [_container(each) for each in sets[1:] if each is not None]
     return [member for member in sets[0] or () if not any(member in other for other in others)]
