@@ -2,7 +2,8 @@
 
 A type is a class with `type_name`, `encoding`, a length, and `memory_bytes`, a sum that its own methods keep. A key
 with an empty collection does not exist in Redis, so whoever has changed one says so by `settle`, which accounts for the
-change, tells the watches, the listeners and the waiting clients, and removes what became empty.
+change, tells the watches, the listeners and the waiting clients, and removes what became empty. Empty is what is
+false: a type whose keys stay without elements, as streams do, is always true (`__bool__`).
 
     value = look(session, key, now_ms, Hash)      # to answer with: counts as a hit or a miss; None where nothing is
     value = find(session, key, now_ms, Hash)      # to change what is there
@@ -26,7 +27,11 @@ class Collection(Protocol):
     """What a type other than string must have. It is made empty, without arguments."""
 
     type_name: ClassVar[str]  #: what TYPE answers
-    memory_bytes: int  #: what it takes, itself included; kept by its methods
+
+    @property
+    def memory_bytes(self) -> int:
+        """What it takes, itself included; kept by its methods, since it is asked for often."""
+        ...
 
     def __len__(self) -> int: ...
 
