@@ -33,8 +33,8 @@ ORDER_END = 1 << ORDER_BITS
 
 # A dict's header for the garbage collector, and rounding; its `__sizeof__` is all the rest.
 DICT_OBJECT = 24
-# The collection itself: four slots, a header, and an integer for `memory_bytes`.
-MEMBERS_OBJECT = 96
+# The collection itself: five slots, a header, and an integer for `memory_bytes`.
+MEMBERS_OBJECT = 112
 
 V = TypeVar("V")
 
@@ -42,11 +42,12 @@ V = TypeVar("V")
 class Members(Generic[V]):
     """Members and what is attached to each. Subclasses know what that is and what it weighs."""
 
-    __slots__ = ("count", "memory_bytes", "parts", "whole")
+    __slots__ = ("count", "mask", "memory_bytes", "parts", "whole")
 
     def __init__(self) -> None:
         self.whole: dict[bytes, V] | None = {}
         self.parts: list[dict[bytes, V]] = NO_PARTS
+        self.mask = 0  # the bits of a checksum that tell the parts apart
         self.count = 0
         self.memory_bytes = MEMBERS_OBJECT + DICT_OBJECT + self.whole.__sizeof__()
 
@@ -57,6 +58,7 @@ class Members(Generic[V]):
         copy = self.__class__()
         copy.whole = None if self.whole is None else self.whole.copy()
         copy.parts = [part.copy() for part in self.parts] if self.parts else NO_PARTS
+        copy.mask = self.mask
         copy.count = self.count
         copy.memory_bytes = self.memory_bytes + copy._dict_bytes() - self._dict_bytes()
         return copy
@@ -65,7 +67,15 @@ class Members(Generic[V]):
 
     def part(self, member: bytes) -> dict[bytes, V]:
         """The dict that a member is in, or would be."""
-        return self.parts[part_number(crc32(member), len(self.parts))] if self.whole is None else self.whole
+        if self.whole is not None:
+            return self.whole
+        at = crc32(member) & self.mask  # `part_number`, without a call
+        return self.parts[at if at < len(self.parts) else at & (self.mask >> 1)]
+
+    def part_number(self, checksum: int) -> int:
+        """Which part the members with this CRC-32 belong to."""
+        at = checksum & self.mask
+        return at if at < len(self.parts) else at & (self.mask >> 1)
 
     def __contains__(self, member: bytes) -> bool:
         return member in (self.part(member) if self.whole is None else self.whole)
@@ -109,6 +119,7 @@ class Members(Generic[V]):
         list_bytes = parts.__sizeof__()
         parts[at] = staying
         parts.append(leaving)
+        self.mask = part_mask(len(parts))
         self.memory_bytes += staying.__sizeof__() + leaving.__sizeof__() - divided.__sizeof__() + DICT_OBJECT
         self.memory_bytes += parts.__sizeof__() - list_bytes
 
@@ -124,6 +135,7 @@ class Members(Generic[V]):
         parts = self.parts
         list_bytes = parts.__sizeof__()
         last = parts.pop()
+        self.mask = part_mask(len(parts))
         at = len(parts) - (1 << (len(parts).bit_length() - 1))
         freed_bytes = last.__sizeof__() + parts[at].__sizeof__() + DICT_OBJECT + list_bytes
         parts[at] = parts[at] | last
@@ -148,7 +160,7 @@ class Members(Generic[V]):
         while cursor < ORDER_END:
             if len(found) >= count:
                 return cursor, found
-            number = part_number(reversed_bits(cursor), len(self.parts))
+            number = self.part_number(reversed_bits(cursor))
             found += self.parts[number].items()
             width = 1 << (ORDER_BITS - part_bits(number, len(self.parts)))
             cursor = (cursor // width + 1) * width
@@ -184,11 +196,9 @@ class Members(Generic[V]):
 NO_PARTS: list[dict[bytes, Any]] = []  # shared by all that are whole; never changed
 
 
-def part_number(checksum: int, parts: int) -> int:
-    """Which of so many parts a member with this CRC-32 belongs to."""
-    mask = (1 << (parts - 1).bit_length()) - 1
-    at = checksum & mask
-    return at if at < parts else at & (mask >> 1)
+def part_mask(parts: int) -> int:
+    """The bits of a checksum that number so many parts; the highest counts only where there is a part for it."""
+    return (1 << (parts - 1).bit_length()) - 1
 
 
 def part_bits(number: int, parts: int) -> int:

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from minidist.engines.keyspace.hashes import Hash
-from minidist.engines.keyspace.members import PART_MEMBERS, part_bits, part_number, reversed_bits
+from minidist.engines.keyspace.members import PART_MEMBERS, part_bits, part_mask, reversed_bits
 
 
 def filled(count: int) -> Hash:
@@ -55,7 +55,9 @@ def test_no_part_is_large_and_none_is_left_when_the_hash_is_small_again():
 
 def test_parts_are_named_by_the_lowest_bits_of_the_checksum():
     for parts in range(1, 70):
-        numbers = [part_number(checksum, parts) for checksum in range(4096)]
+        fields = Hash()
+        fields.parts, fields.mask = [{} for _ in range(parts)], part_mask(parts)
+        numbers = [fields.part_number(checksum) for checksum in range(4096)]
         assert set(numbers) == set(range(parts))
         if parts > 1:
             for checksum, number in enumerate(numbers):
