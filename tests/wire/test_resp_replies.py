@@ -63,6 +63,26 @@ def test_headers_and_texts():
     assert replies.null_array(True) == b"_\r\n"
 
 
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (0.0, "0"), (-0.0, "-0"), (3.0, "3"), (-1.5, "-1.5"), (0.1, "0.1"), (math.inf, "inf"), (-math.inf, "-inf"),
+        (1e17, "100000000000000000"), (2.0**62, "4611686018427387904"), (5e18, "5e+18"), (1.25e20, "1.25e+20"),
+        (1e300, "1e+300"), (0.00001, "0.00001"), (1e-7, "1e-7"), (-1.5e-7, "-1.5e-7"),
+        (0.30000000000000004, "0.30000000000000004"),
+        (0.00012345678, "1.2345678e-4"), (12345.678901234, "1.2345678901234e+4"), (123456.789, "123456.789"),
+        (1700000000.1234567, "1.7000000001234567e+9"), (5e-324, "5e-324"), (3.14159265358979, "3.14159265358979"),
+    ],
+)  # fmt: skip
+def test_doubles_are_written_as_by_redis_72(value, text):
+    assert replies.double_text(value) == text.encode()
+
+
+@given(st.floats(allow_nan=False))
+def test_doubles_mean_what_they_were(value):
+    assert float(replies.double_text(value)) == value
+
+
 def test_errors_cannot_break_out_of_their_line():
     assert replies.error("ERR a\r\nb\udcff") == b"-ERR a  b\xff\r\n"
 
