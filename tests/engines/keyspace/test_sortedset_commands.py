@@ -328,17 +328,9 @@ def test_a_transaction_is_served_when_it_is_over(world):
     assert released(world) == [(waiting.session, b"*3\r\n$1\r\nz\r\n$1\r\na\r\n$1\r\n1\r\n")]
 
 
-RANGE = "out of range"
-TEXTS = {
-    "x": None,
-    "": None,
-    "nan": None,
-    "-1": "negative",
-    "-.5": "negative",
-    "-inf": "negative",
-    "inf": RANGE,
-    "1e300": RANGE,
-}
+TIMEOUTS = dict.fromkeys(("x", "", "nan", "1 "), "not a float or out of range")
+TIMEOUTS |= dict.fromkeys(("-1", "-.5", "-inf"), "negative")
+TIMEOUTS |= dict.fromkeys(("inf", "1e300"), "out of range")
 
 
 @pytest.mark.parametrize("text", TIMEOUTS)
