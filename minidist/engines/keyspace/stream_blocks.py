@@ -17,7 +17,7 @@ V = TypeVar("V")
 # As Redis' `stream-node-max-entries`, so that approximate trimming, which takes whole blocks, removes the same entries.
 BLOCK_ENTRIES = 100
 # What the parts take, measured: an empty map, each block of it, and each of its places.
-MAP_BYTES = 480
+MAP_BYTES = 330
 BLOCK_BYTES = 230
 PLACE_BYTES = 17
 
