@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from minidist.engines.keyspace.events import ALL, STREAM
 from minidist.engines.keyspace.service import Release
 from minidist.engines.keyspace.stream_blocks import MAP_BYTES, Account, BlockMap
 from minidist.engines.keyspace.streams import Stream, Trim
@@ -243,6 +244,36 @@ def test_an_empty_stream_stays(client):
     client.send("XDEL", "s", "5")
     assert client.show("EXISTS", "s") == "1"
     assert client.show("XADD", "s", "5", "a", "1").startswith("!ERR The ID specified in XADD is equal or smaller")
+
+
+def test_events(client, world):
+    told = []
+    world.keyspace.notified = ALL
+    world.keyspace.on_event = lambda database, kind, event, key: told.append((kind == STREAM, event.decode()))
+
+    def events(*command: str) -> list[str]:
+        told.clear()
+        client.send(*command)
+        assert all(of_stream for of_stream, _ in told)
+        return [event for _, event in told]
+
+    assert events("XADD", "s", "1", "a", "1") == ["xadd"]
+    assert events("XADD", "s", "MAXLEN", "1", "2", "a", "1") == ["xadd", "xtrim"]
+    assert events("XADD", "s", "2", "a", "1") == []
+    assert events("XTRIM", "s", "MAXLEN", "1") == []
+    assert events("XGROUP", "CREATE", "s", "g", "0") == ["xgroup-create"]
+    assert events("XGROUP", "CREATE", "s", "g", "0") == []
+    assert events("XREADGROUP", "GROUP", "g", "alice", "STREAMS", "s", ">") == ["xgroup-createconsumer"]
+    assert events("XREADGROUP", "GROUP", "g", "alice", "STREAMS", "s", ">") == []
+    assert events("XCLAIM", "s", "g", "bob", "0", "2") == ["xgroup-createconsumer"]
+    assert events("XACK", "s", "g", "2") == []
+    assert events("XGROUP", "CREATECONSUMER", "s", "g", "carol") == ["xgroup-createconsumer"]
+    assert events("XGROUP", "DELCONSUMER", "s", "g", "carol") == ["xgroup-delconsumer"]
+    assert events("XGROUP", "SETID", "s", "g", "0") == ["xgroup-setid"]
+    assert events("XGROUP", "DESTROY", "s", "g") == ["xgroup-destroy"]
+    assert events("XDEL", "s", "2") == ["xdel"]
+    assert events("XDEL", "s", "2") == []
+    assert events("XSETID", "s", "9") == ["xsetid"]
 
 
 # --- memory -----------------------------------------------------------------------------------------------------------

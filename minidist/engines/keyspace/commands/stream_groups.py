@@ -22,7 +22,7 @@ from minidist.engines.keyspace.streams import (
 )
 from minidist.engines.keyspace.values import find, look, make
 from minidist.wire.resp_plain import Command as Arguments
-from minidist.wire.resp_replies import EMPTY_ARRAY, OK, ONE, ZERO, array, bulk, null_array
+from minidist.wire.resp_replies import EMPTY_ARRAY, OK, ONE, ZERO, array, bulk, bulks, null_array
 from minidist.wire.resp_replies import integer as integer_reply
 
 TABLE = CommandTable()
@@ -375,24 +375,23 @@ def xautoclaim(session: Session, args: Arguments, now_ms: int) -> bytes:
     consumer = consumer_of(session, args[1], group, args[3], now_ms)
     shown = _shower(stream, just_id=just_id)
     taken: list[bytes] = []
-    deleted: list[bytes] = []
-    attempts, next_id = count * ATTEMPTS_PER_ENTRY, 0
-    # A list of the few that are looked at, as claiming changes the map.
-    looked_at = [item for item, _ in zip(group.pending.ascending(start, LAST_ID), range(attempts + 1), strict=False)]
-    for number, (entry_id, pending) in enumerate(looked_at):
-        if number == attempts or len(taken) + len(deleted) == count:
+    deleted: list[int] = []
+    next_id = 0
+    for number, (entry_id, pending) in enumerate(group.pending.ascending(start, LAST_ID)):
+        if number == count * ATTEMPTS_PER_ENTRY or len(taken) + len(deleted) == count:
             next_id = entry_id
             break
         if stream.entries.get(entry_id) is None:
-            group.acknowledge(entry_id)
-            deleted.append(bulk(id_text(entry_id)))
+            deleted.append(entry_id)
         elif least_idle_ms <= 0 or now_ms - pending.delivered_ms >= least_idle_ms:
             _take(group, entry_id, pending, consumer, now_ms)
             pending.delivered_ms = now_ms
             pending.deliveries += not just_id
             taken.append(shown(entry_id))
+    for entry_id in deleted:
+        group.acknowledge(entry_id)
     weigh(session, stream, before_bytes)
-    return array([bulk(id_text(next_id)), array(taken), array(deleted)])
+    return array([bulk(id_text(next_id)), array(taken), bulks([id_text(entry_id) for entry_id in deleted])])
 
 
 def _autoclaim_options(args: Arguments) -> tuple[int, bool]:
