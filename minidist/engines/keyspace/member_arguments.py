@@ -6,8 +6,9 @@ from minidist.structures.glob import Matcher, glob_matcher
 from minidist.wire.resp_plain import Command as Arguments
 
 USUAL_COUNT = 10
-# HRANDFIELD and SRANDMEMBER with a negative count repeat themselves: up to here, so that a reply fits into memory.
-MOST_REPEATED = 10_000_000
+# HRANDFIELD and SRANDMEMBER with a negative count repeat themselves, but without end they would stop all clients and
+# take all memory: this is a third of a second, as long as a reply with all of a million members.
+MOST_REPEATED = 1_000_000
 
 
 def scan_cursor(text: bytes) -> int:

@@ -192,6 +192,12 @@ class Members(Generic[V]):
             chosen[self.choose(rng)] = None
         return list(chosen)
 
+    def choose_again_and_again(self, rng: Random, count: int) -> list[bytes]:
+        """So many members, each chosen from all. There must be one. O(count), or O(N) for a third of them."""
+        if count * 3 > self.count:
+            return rng.choices(list(self), k=count)
+        return [self.choose(rng) for _ in range(count)]
+
 
 NO_PARTS: list[dict[bytes, Any]] = []  # shared by all that are whole; never changed
 

@@ -4,6 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from minidist.engines.keyspace.events import ALL
 from minidist.structures.hyperloglog import DENSE_BYTES, dense, is_hyperloglog, registers
 
 # What redis-server 7.0 stored for PFADD key a b c: sparse.
@@ -71,7 +72,7 @@ def test_registers_that_no_element_fills(client):
 
 def test_events_and_memory(client, world):
     events: list[tuple[bytes, bytes]] = []
-    world.keyspace.notified = 0xFFFF & ~8192  # NEW
+    world.keyspace.notified = ALL
     world.keyspace.on_event = lambda number, kind, event, key: events.append((event, key))
     for command in ("PFADD p a", "PFADD p a", "PFADD q", "PFCOUNT p", "PFMERGE q p", "PFADD q x"):
         client.send(*command.split())

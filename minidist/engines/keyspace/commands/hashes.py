@@ -275,7 +275,7 @@ def hrandfield(session: Session, args: Arguments, now_ms: int) -> bytes:
     if fields is None or count == 0:
         return EMPTY_ARRAY
     if count < 0:
-        chosen = [fields.choose(rng) for _ in range(-count)]
+        chosen = fields.choose_again_and_again(rng, -count)
     else:
         chosen = list(fields) if count >= len(fields) else fields.sample(rng, count)
     return bulks(chosen) if len(args) == 3 else _pairs(session, fields, chosen)

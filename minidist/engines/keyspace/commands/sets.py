@@ -149,7 +149,7 @@ def srandmember(session: Session, args: Arguments, now_ms: int) -> bytes:
     if members is None or count == 0:
         return EMPTY_ARRAY
     if count < 0:
-        return bulks([members.choose(rng) for _ in range(-count)])
+        return bulks(members.choose_again_and_again(rng, -count))
     return bulks(members if count >= len(members) else members.sample(rng, count))
 
 
