@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from heapq import heappop, heappush
 from typing import TYPE_CHECKING
 
+from minidist.engines.keyspace import events
 from minidist.engines.keyspace.memory import ENTRY_BYTES, EXPIRY_BYTES, value_bytes
 from minidist.engines.keyspace.tables import (
     CROWDED_KEYS,
@@ -79,6 +80,7 @@ class Database:
         entry = self.peek(key, now_ms)
         if entry is None:
             self.keyspace.misses += 1
+            self.notify(events.MISS, b"keymiss", key)
         else:
             entry.touched_ms = now_ms
             self.keyspace.hits += 1
@@ -93,6 +95,9 @@ class Database:
         entry = table.get(key)
         if entry is None:
             entry = self._insert(slot, key, value, now_ms)
+        elif entry.expires_ms <= now_ms:
+            self._expired(key)
+            return self.put(key, value, now_ms, expires_ms)
         else:
             before = entry.value
             if value.__class__ is bytes and before.__class__ is bytes:
@@ -125,6 +130,8 @@ class Database:
             ENTRY_BYTES + len(key) + value_bytes(value) + allocated_bytes - table.allocated_bytes
         )
         table.allocated_bytes = allocated_bytes
+        if self.keyspace.notified:
+            self.notify(events.NEW, b"new", key)
         return entry
 
     @staticmethod
@@ -226,6 +233,7 @@ class Database:
     def _expired(self, key: bytes) -> None:
         self.remove(key)
         self.keyspace.expired_keys += 1
+        self.notify(events.EXPIRED, b"expired", key)
 
     def expire_table(self, now_ms: int) -> int:
         """Take the first table off the heap of `due` and remove what has expired in it; how many entries that looked

@@ -18,6 +18,7 @@ from enum import Enum
 from itertools import islice
 from typing import TYPE_CHECKING
 
+from minidist.engines.keyspace import events
 from minidist.engines.keyspace.database import Database
 from minidist.engines.keyspace.tables import NEVER, Entry
 from minidist.structures.slots import SLOTS
@@ -139,8 +140,10 @@ class Evictor:
             database.remove(key)
             if entry.expires_ms <= now_ms:
                 self._keyspace.expired_keys += 1
+                database.notify(events.EXPIRED, b"expired", key)
             else:
                 self._keyspace.evicted_keys += 1
+                database.notify(events.EVICTED, b"evicted", key)
             return True
         return False
 

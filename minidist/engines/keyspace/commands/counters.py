@@ -2,6 +2,7 @@
 
 import math
 
+from minidist.engines.keyspace import events
 from minidist.engines.keyspace.arguments import LARGEST, SMALLEST, decimal, integer
 from minidist.engines.keyspace.errors import CommandError
 from minidist.engines.keyspace.registry import FIRST_KEY, CommandTable
@@ -25,6 +26,8 @@ def _add(session: Session, key: bytes, amount: int, now_ms: int) -> bytes:
         database.put(key, b"%d" % value, now_ms)
     else:
         database.replace(key, entry, b"%d" % value)
+    if database.keyspace.notified:
+        database.notify(events.STRING, b"incrby", key)
     return integer_reply(value)
 
 
@@ -76,6 +79,7 @@ def incrbyfloat(session: Session, args: Arguments, now_ms: int) -> bytes:
         database.put(args[1], result, now_ms)
     else:
         database.replace(args[1], entry, result)
+    database.notify(events.STRING, b"incrbyfloat", args[1])
     return bulk(result)
 
 

@@ -1,5 +1,6 @@
 """Lifetimes of keys. All times are service time; a lifetime that has already passed deletes the key at once."""
 
+from minidist.engines.keyspace import events
 from minidist.engines.keyspace.arguments import FAR_FUTURE_MS, LARGEST, SMALLEST, integer
 from minidist.engines.keyspace.errors import CommandError, printable
 from minidist.engines.keyspace.registry import FIRST_KEY, CommandTable
@@ -30,9 +31,11 @@ def _expire(session: Session, args: Arguments, now_ms: int, unit_ms: int, base_m
         return ZERO
     if expires_ms <= now_ms:
         database.remove(key)
+        database.notify(events.GENERIC, b"del", key)
         return ONE
     database.set_expiry(key, entry, expires_ms)
     database.changed(key)
+    database.notify(events.GENERIC, b"expire", key)
     return ONE
 
 
@@ -100,6 +103,7 @@ def persist(session: Session, args: Arguments, now_ms: int) -> bytes:
         return ZERO
     session.database.set_expiry(args[1], entry, NEVER)
     session.database.changed(args[1])
+    session.database.notify(events.GENERIC, b"persist", args[1])
     return ONE
 
 

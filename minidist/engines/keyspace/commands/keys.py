@@ -6,6 +6,7 @@ and COPY hand the value itself to its new key, and its lifetime with it.
 
 import copy as copying
 
+from minidist.engines.keyspace import events
 from minidist.engines.keyspace.arguments import integer, option
 from minidist.engines.keyspace.database import Database
 from minidist.engines.keyspace.errors import NO_SUCH_KEY, NOT_AN_INTEGER, SYNTAX, CommandError
@@ -37,7 +38,9 @@ def type_name(entry: Entry) -> str:
 def delete(session: Session, args: Arguments, now_ms: int) -> bytes:
     deleted = 0
     for key in args[1:]:
-        deleted += session.database.delete(key, now_ms)
+        if session.database.delete(key, now_ms):
+            deleted += 1
+            session.database.notify(events.GENERIC, b"del", key)
     return integer_reply(deleted)
 
 
@@ -83,7 +86,7 @@ def rename(session: Session, args: Arguments, now_ms: int) -> bytes:
     if entry is None:
         raise CommandError(NO_SUCH_KEY)
     if source != destination:
-        move(session.database, source, session.database, destination, entry)
+        _rename(session.database, source, destination, entry)
     return OK
 
 
@@ -98,14 +101,21 @@ def renamenx(session: Session, args: Arguments, now_ms: int) -> bytes:
         raise CommandError(NO_SUCH_KEY)
     if session.database.peek(destination, now_ms) is not None:
         return ZERO
-    move(session.database, source, session.database, destination, entry)
+    _rename(session.database, source, destination, entry)
     return ONE
+
+
+def _rename(database: Database, source: bytes, destination: bytes, entry: Entry) -> None:
+    move(database, source, database, destination, entry)
+    database.notify(events.GENERIC, b"rename_from", source)
+    database.notify(events.GENERIC, b"rename_to", destination)
 
 
 def move(source: Database, key: bytes, destination: Database, new_key: bytes, entry: Entry) -> None:
     """Take a value with its lifetime from one key to another, overwriting what is there."""
     value, touched_ms, expires_ms = entry.value, entry.touched_ms, entry.expires_ms
     source.remove(key)
+    destination.remove(new_key)
     destination.put(new_key, value, touched_ms, expires_ms)
 
 
@@ -121,6 +131,8 @@ def move_(session: Session, args: Arguments, now_ms: int) -> bytes:
     if entry is None or target.peek(args[1], now_ms) is not None:
         return ZERO
     move(session.database, args[1], target, args[1], entry)
+    session.database.notify(events.GENERIC, b"move_from", args[1])
+    target.notify(events.GENERIC, b"move_to", args[1])
     return ONE
 
 
@@ -156,7 +168,10 @@ def copy(session: Session, args: Arguments, now_ms: int) -> bytes:
     entry = session.database.find(source, now_ms)
     if entry is None or (target.peek(destination, now_ms) is not None and not replace):
         return ZERO
-    target.put(destination, copying.copy(entry.value), now_ms, entry.expires_ms)
+    value, expires_ms = copying.copy(entry.value), entry.expires_ms
+    target.remove(destination)
+    target.put(destination, value, now_ms, expires_ms)
+    target.notify(events.GENERIC, b"copy_to", destination)
     return ONE
 
 

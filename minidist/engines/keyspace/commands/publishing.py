@@ -102,7 +102,7 @@ def publish(session: Session, args: Arguments, now_ms: int) -> bytes:
 
 @command(
     "SPUBLISH", arity=3, flags="pubsub loading stale fast", keys=FIRST_KEY, since="7.0.0", group="pubsub",
-    summary="Post a message to a shard channel", complexity="O(N) where N is the number of subscribers",
+    summary="Posts a message to a shard channel.", complexity="O(N) where N is the number of subscribers",
 )  # fmt: skip
 def spublish(session: Session, args: Arguments, now_ms: int) -> bytes:
     return integer(session.service.publishing.publish_shard(args[1], args[2]))

@@ -11,7 +11,9 @@ import re
 from binascii import crc_hqx
 from collections.abc import Sequence
 
+from minidist.engines.keyspace import events
 from minidist.engines.keyspace.arguments import expiry_ms, integer, option
+from minidist.engines.keyspace.database import Database
 from minidist.engines.keyspace.errors import SYNTAX, WRONG_TYPE, CommandError
 from minidist.engines.keyspace.registry import ALL_KEYS, EVERY_OTHER_KEY, FIRST_KEY, CommandTable
 from minidist.engines.keyspace.session import Session
@@ -56,7 +58,7 @@ def _get_columns(session: Session, columns: Sequence[Sequence[bytes]], now_ms: i
 def _set_columns(session: Session, columns: Sequence[Sequence[bytes]], now_ms: int) -> tuple[int, bytes]:
     """SETs without options of a pipeline, up to the first that needs a look at memory or at another type."""
     database, keyspace, (_, keys, values) = session.database, session.database.keyspace, columns
-    if database.watches:
+    if database.watches or keyspace.notified:
         return 0, b""
     done = 0
     for key, slot, value in zip(keys, key_slots(keys), values, strict=True):
@@ -112,6 +114,8 @@ def set_(session: Session, args: Arguments, now_ms: int) -> bytes:
     entry = database.tables[slot].get(key)
     if entry is None or entry.value.__class__ is not bytes or entry.expires_ms != NEVER:
         database.put(key, value, now_ms)
+        if database.keyspace.notified:
+            database.notify(events.STRING, b"set", key)
         return OK
     growth = len(value) - len(entry.value)
     if growth:
@@ -120,7 +124,17 @@ def set_(session: Session, args: Arguments, now_ms: int) -> bytes:
     entry.touched_ms = now_ms
     if database.watches:
         database.changed(key)
+    if database.keyspace.notified:
+        database.notify(events.STRING, b"set", key)
     return OK
+
+
+def _notify_set(database: Database, key: bytes, *, expires: bool) -> None:
+    """A key was set, and with it a lifetime or none."""
+    if database.keyspace.notified:
+        database.notify(events.STRING, b"set", key)
+        if expires:
+            database.notify(events.GENERIC, b"expire", key)
 
 
 def _set_with_options(session: Session, args: Arguments, now_ms: int) -> bytes:
@@ -128,6 +142,7 @@ def _set_with_options(session: Session, args: Arguments, now_ms: int) -> bytes:
     database = session.database
     if len(args) == 5 and args[3] in USUAL_UNITS_MS and LIFETIME(args[4]):
         database.put(key, value, now_ms, now_ms + int(args[4]) * USUAL_UNITS_MS[args[3]])  # as most options are
+        _notify_set(database, key, expires=True)
         return OK
     words, expires_ms = _set_options(args, now_ms)
     entry = database.read(key, now_ms) if b"GET" in words else database.find(key, now_ms)
@@ -136,12 +151,11 @@ def _set_with_options(session: Session, args: Arguments, now_ms: int) -> bytes:
         before = bulk(text(entry))
     if (b"NX" in words and entry is not None) or (b"XX" in words and entry is None):
         return before if b"GET" in words else session.null
+    expires = expires_ms != NEVER
     if b"KEEPTTL" in words and entry is not None:
         expires_ms = entry.expires_ms
-    if expires_ms <= now_ms:
-        database.delete(key, now_ms)
-    else:
-        database.put(key, value, now_ms, expires_ms)
+    database.put(key, value, now_ms, expires_ms)
+    _notify_set(database, key, expires=expires)
     return before if b"GET" in words else OK
 
 
@@ -177,6 +191,7 @@ def setnx(session: Session, args: Arguments, now_ms: int) -> bytes:
     if session.database.find(args[1], now_ms) is not None:
         return ZERO
     session.database.put(args[1], args[2], now_ms)
+    _notify_set(session.database, args[1], expires=False)
     return ONE
 
 
@@ -186,6 +201,7 @@ def setnx(session: Session, args: Arguments, now_ms: int) -> bytes:
 )  # fmt: skip
 def setex(session: Session, args: Arguments, now_ms: int) -> bytes:
     session.database.put(args[1], args[3], now_ms, expiry_ms(args[2], b"EX", "setex", now_ms))
+    _notify_set(session.database, args[1], expires=True)
     return OK
 
 
@@ -195,6 +211,7 @@ def setex(session: Session, args: Arguments, now_ms: int) -> bytes:
 )  # fmt: skip
 def psetex(session: Session, args: Arguments, now_ms: int) -> bytes:
     session.database.put(args[1], args[3], now_ms, expiry_ms(args[2], b"PX", "psetex", now_ms))
+    _notify_set(session.database, args[1], expires=True)
     return OK
 
 
@@ -206,6 +223,7 @@ def getset(session: Session, args: Arguments, now_ms: int) -> bytes:
     entry = session.database.read(args[1], now_ms)
     before = session.null if entry is None else bulk(text(entry))
     session.database.put(args[1], args[2], now_ms)
+    _notify_set(session.database, args[1], expires=False)
     return before
 
 
@@ -219,6 +237,7 @@ def getdel(session: Session, args: Arguments, now_ms: int) -> bytes:
         return session.null
     before = bulk(text(entry))
     session.database.remove(args[1])
+    session.database.notify(events.GENERIC, b"del", args[1])
     return before
 
 
@@ -237,11 +256,16 @@ def getex(session: Session, args: Arguments, now_ms: int) -> bytes:
     if entry is None:
         return session.null
     reply = bulk(text(entry))
-    if expires_ms is not None and expires_ms <= now_ms:
-        session.database.remove(args[1])
-    elif expires_ms is not None and expires_ms != entry.expires_ms:
-        session.database.set_expiry(args[1], entry, expires_ms)
-        session.database.changed(args[1])
+    database, key = session.database, args[1]
+    if expires_ms is None:
+        return reply
+    if expires_ms <= now_ms:
+        database.remove(key)
+        database.notify(events.GENERIC, b"del", key)
+    elif expires_ms != entry.expires_ms:
+        database.set_expiry(key, entry, expires_ms)
+        database.changed(key)
+        database.notify(events.GENERIC, b"persist" if expires_ms == NEVER else b"expire", key)
     return reply
 
 
@@ -265,12 +289,15 @@ def strlen(session: Session, args: Arguments, now_ms: int) -> bytes:
 def append(session: Session, args: Arguments, now_ms: int) -> bytes:
     _, key, suffix = args
     entry = session.database.find(key, now_ms)
+    length = len(suffix)
     if entry is None:
         session.database.put(key, suffix, now_ms)
-        return integer_reply(len(suffix))
-    if not is_string(entry):
+    elif not is_string(entry):
         raise CommandError(WRONG_TYPE)
-    return integer_reply(change(session.database, key, entry, len(entry.value), suffix))
+    else:
+        length = change(session.database, key, entry, len(entry.value), suffix)
+    session.database.notify(events.STRING, b"append", key)
+    return integer_reply(length)
 
 
 @command(
@@ -290,7 +317,9 @@ def setrange(session: Session, args: Arguments, now_ms: int) -> bytes:
     if entry is None:
         check_length(offset + len(data))
         entry = session.database.put(key, b"", now_ms)
-    return integer_reply(change(session.database, key, entry, offset, data))
+    length = change(session.database, key, entry, offset, data)
+    session.database.notify(events.STRING, b"setrange", key)
+    return integer_reply(length)
 
 
 @command(
@@ -342,9 +371,7 @@ def mget(session: Session, args: Arguments, now_ms: int) -> bytes:
 )  # fmt: skip
 def mset(session: Session, args: Arguments, now_ms: int) -> bytes:
     _check_pairs(args, "mset")
-    put = session.database.put
-    for at in range(1, len(args), 2):
-        put(args[at], args[at + 1], now_ms)
+    _put_pairs(session.database, args, now_ms)
     return OK
 
 
@@ -357,9 +384,16 @@ def msetnx(session: Session, args: Arguments, now_ms: int) -> bytes:
     _check_pairs(args, "msetnx")
     if any(session.database.find(key, now_ms) is not None for key in args[1::2]):
         return ZERO
-    for at in range(1, len(args), 2):
-        session.database.put(args[at], args[at + 1], now_ms)
+    _put_pairs(session.database, args, now_ms)
     return ONE
+
+
+def _put_pairs(database: Database, args: Arguments, now_ms: int) -> None:
+    notified = database.keyspace.notified
+    for at in range(1, len(args), 2):
+        database.put(args[at], args[at + 1], now_ms)
+        if notified:
+            database.notify(events.STRING, b"set", args[at])
 
 
 def _check_pairs(args: Arguments, name: str) -> None:
