@@ -173,6 +173,10 @@ class _HalfDone(Exception):
     """Of a transaction's commands one failed, and the others happened: which error."""
 
 
+#: After these the connection is surely between two operations.
+_BETWEEN = (_NotDone, _HalfDone)
+
+
 @dataclass(frozen=True, slots=True)
 class _Command:
     arguments: tuple[Any, ...]
@@ -321,22 +325,21 @@ class _Recording:
         return commands[f](key) if f == "read" else commands[f](key, value)
 
     @staticmethod
-    def _say(ending: Ending, f: str, error: Exception, sent: bool) -> bool:
-        """Record what an exception means; whether the connection is surely between two operations."""
-        from redis.exceptions import RedisError
+    def _say(ending: Ending, f: str, error: BaseException, sent: bool) -> None:
+        """Record what an exception means. Raises it again when it is not about the server or the network."""
+        from redis.exceptions import DataError, RedisError
 
         if isinstance(error, _NotDone):
             ending.fail(str(error))
-            return True
+            return
         if isinstance(error, _HalfDone):
             ending.info(str(error))
-            return True
-        if not isinstance(error, RedisError | OSError):
+            return
+        if not isinstance(error, RedisError | OSError) or isinstance(error, DataError):
             raise error
         reply = _error_reply(error) if sent else None
         outcome = answers.after_silence(f, sent=sent) if reply is None else answers.after_error(f, reply)
         ending.done = Done(outcome, error=f"{type(error).__name__}: {error}")
-        return False
 
 
 class RecordingRedis(_Recording):
@@ -387,9 +390,10 @@ class RecordingRedis(_Recording):
                     command = script.send(self._connection.read_response())
             except StopIteration as returned:
                 ending.ok(returned.value)
-            except Exception as error:
-                if not self._say(ending, f, error, sent):
+            except BaseException as error:
+                if not isinstance(error, _BETWEEN):
                     self.close()
+                self._say(ending, f, error, sent)
         assert ending.done is not None
         return ending.done
 
@@ -463,12 +467,10 @@ class AsyncRecordingRedis(_Recording):
                     command = script.send(await self._connection.read_response())
             except StopIteration as returned:
                 ending.ok(returned.value)
-            except Exception as error:
-                if not self._say(ending, f, error, sent):
+            except BaseException as error:
+                if not isinstance(error, _BETWEEN):
                     await self.close()
-            except BaseException:
-                await self.close()
-                raise
+                self._say(ending, f, error, sent)
         assert ending.done is not None
         return ending.done
 

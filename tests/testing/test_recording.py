@@ -7,6 +7,7 @@ import socket
 import threading
 
 import pytest
+import redis.exceptions
 
 from minidist.engines.checking import Outcome, UnsuitableError
 from minidist.testing.errors import UsageError
@@ -181,6 +182,34 @@ async def test_a_cancelled_operation_is_in_doubt():
             with pytest.raises(asyncio.CancelledError):
                 await task
     assert [line["type"] for line in lines(recorder)] == ["invoke", "info"]
+
+
+def test_an_interrupted_operation_is_in_doubt_and_its_answer_is_nobody_elses(monkeypatch):
+    recorder = Recorder()
+    with liar(b"$1\r\n1\r\n", b"$1\r\n2\r\n") as (url, _), recorder.redis(url, "register") as client:
+        with monkeypatch.context() as patch:
+            client._connect()
+            patch.setattr(client._connection, "read_response", lambda: interrupt())
+            with pytest.raises(KeyboardInterrupt):
+                client.write("k", 1)
+        assert client.read("k").value == 2
+    assert [(line["process"], line["type"]) for line in lines(recorder)][:3] == [
+        (0, "invoke"),
+        (0, "info"),
+        (1, "invoke"),
+    ]
+
+
+def interrupt():
+    raise KeyboardInterrupt
+
+
+def test_a_value_that_cannot_be_sent_is_the_callers_mistake(minidist_cache):
+    recorder = Recorder()
+    with recorder.redis(minidist_cache.url, "register") as client:
+        with pytest.raises(redis.exceptions.DataError):
+            client.write("k", {"a": 1})
+        assert client.write("k", 1).ok
 
 
 def test_a_swap_that_lost_is_fail():
