@@ -65,9 +65,9 @@ class Timing:
             except Block:
                 raise
             except Exception:
-                self.took(session, command, args, int((stopwatch_s() - began_s) * 1e6), now_ms)
+                self.took(session, command, args, round((stopwatch_s() - began_s) * 1e6), now_ms)
                 raise
-            self.took(session, command, args, int((stopwatch_s() - began_s) * 1e6), now_ms)
+            self.took(session, command, args, round((stopwatch_s() - began_s) * 1e6), now_ms)
             return reply
 
         return timed_run
