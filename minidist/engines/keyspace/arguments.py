@@ -7,6 +7,7 @@ from minidist.wire.resp_plain import strict_integer
 
 LARGEST = (1 << 63) - 1
 SMALLEST = -(1 << 63)
+NOT_A_TIMEOUT = "ERR timeout is not a float or out of range"
 
 
 def integer(text: bytes, error: str = NOT_AN_INTEGER) -> int:
@@ -49,14 +50,22 @@ def expiry_ms(text: bytes, unit: bytes, command: str, now_ms: int) -> int:
     return at_ms if at_ms < FAR_FUTURE_MS else FAR_FUTURE_MS
 
 
-def timeout_ms(text: bytes) -> int:
-    """How long a client wants to wait, from seconds; 0 for ever. Raises CommandError."""
-    ms = decimal(text, "ERR timeout is not a float or out of range") * 1000
-    if ms > LARGEST:
+def timeout_ms(text: bytes, now_ms: int) -> int:
+    """How long a client wants to wait, from seconds and parts of one; 0 for ever. Raises CommandError."""
+    ms = (_hexadecimal(text) if text[:2].lower() == b"0x" else decimal(text, NOT_A_TIMEOUT)) * 1000
+    if ms >= LARGEST - now_ms:
         raise CommandError("ERR timeout is out of range")
     if ms <= -1:
         raise CommandError("ERR timeout is negative")
     return math.ceil(ms)
+
+
+def _hexadecimal(text: bytes) -> float:
+    """C's floating point numbers in hexadecimal, which Redis reads as well."""
+    try:
+        return float.fromhex(text.decode("latin-1"))
+    except (ValueError, OverflowError):
+        raise CommandError(NOT_A_TIMEOUT) from None
 
 
 UNITS_MS = {b"EX": 1000, b"PX": 1, b"EXAT": 1000, b"PXAT": 1}

@@ -4,13 +4,11 @@ Those that wait do what the others do, and raise `Block` when there is nothing: 
 client and runs the command again when one of the keys may have something for it.
 """
 
-import math
-
-from minidist.engines.keyspace.arguments import LARGEST, decimal, option
+from minidist.engines.keyspace.arguments import option, timeout_ms
 from minidist.engines.keyspace.commands.lists import LEFT, RIGHT, pop, push
 from minidist.engines.keyspace.errors import SYNTAX, CommandError
 from minidist.engines.keyspace.lists import List
-from minidist.engines.keyspace.registry import TWO_KEYS, CommandTable, Keys
+from minidist.engines.keyspace.registry import COUNTED_KEYS, TWO_KEYS, CommandTable, Keys
 from minidist.engines.keyspace.session import Session
 from minidist.engines.keyspace.values import find, make
 from minidist.engines.keyspace.waiting import Block
@@ -22,25 +20,6 @@ TABLE = CommandTable()
 command = TABLE.command
 
 ALL_BUT_LAST = Keys(1, -2, 1)
-NOT_A_TIMEOUT = "ERR timeout is not a float or out of range"
-
-
-def timeout_ms(text: bytes, now_ms: int) -> int:
-    """How long to wait, given in seconds and parts of one; 0 is for ever. Raises CommandError."""
-    seconds = _hexadecimal(text) if text[:2].lower() == b"0x" else decimal(text, NOT_A_TIMEOUT)
-    if seconds < 0:
-        raise CommandError("ERR timeout is negative")
-    if seconds * 1000 >= LARGEST - now_ms:
-        raise CommandError("ERR timeout is out of range")
-    return math.ceil(seconds * 1000)
-
-
-def _hexadecimal(text: bytes) -> float:
-    """C's floating point numbers in hexadecimal, which Redis reads as well."""
-    try:
-        return float.fromhex(text.decode("latin-1"))
-    except (ValueError, OverflowError):
-        raise CommandError(NOT_A_TIMEOUT) from None
 
 
 # --- from one list to another -----------------------------------------------------------------------------------------
@@ -175,7 +154,7 @@ def _pop_several(session: Session, keys: list[bytes], left: bool, count: int, no
 
 
 @command(
-    "LMPOP", arity=-4, flags="write movablekeys", since="7.0.0", group="list",
+    "LMPOP", arity=-4, flags="write movablekeys", keys=COUNTED_KEYS, since="7.0.0", group="list",
     summary="Returns multiple elements from a list after removing them. Deletes the list if the last element was "
     "popped.",
     complexity="O(N+M) where N is the number of keys and M the number of elements returned",
@@ -185,7 +164,7 @@ def lmpop(session: Session, args: Arguments, now_ms: int) -> bytes:
 
 
 @command(
-    "BLMPOP", arity=-5, flags="write blocking movablekeys", since="7.0.0", group="list",
+    "BLMPOP", arity=-5, flags="write blocking movablekeys", keys=Keys(counted=2), since="7.0.0", group="list",
     summary="Pops the first element from one of multiple lists. Blocks until an element is available otherwise. "
     "Deletes the list if the last element was popped.",
     complexity="O(N+M) where N is the number of keys and M the number of elements returned",

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 
 from minidist.engines.keyspace import events
 from minidist.engines.keyspace.arguments import SMALLEST, count_argument, integer, option
-from minidist.engines.keyspace.errors import INDEX_OUT_OF_RANGE, NO_SUCH_KEY, SYNTAX, CommandError
+from minidist.engines.keyspace.errors import INDEX_OUT_OF_RANGE, NO_SUCH_KEY, SYNTAX, CommandError, wrong_arity
 from minidist.engines.keyspace.lists import List
 from minidist.engines.keyspace.registry import FIRST_KEY, CommandTable, Run
 from minidist.engines.keyspace.session import Session
@@ -126,17 +126,17 @@ def pop(session: Session, key: bytes, value: List, count: int, left: bool, now_m
 def _pop(session: Session, args: Arguments, left: bool, now_ms: int) -> bytes:
     if len(args) == 2:
         value = find(session, args[1], now_ms, List)
-        return session.null if value is None else bulk(pop(session, args[1], value, 1, left, now_ms)[0])
+        if value is None:
+            return session.null
+        before_bytes = value.memory_bytes
+        element = value.pop_left() if left else value.pop_right()
+        settle(session.database, args[1], value, before_bytes, events.LIST, POPS[left], now_ms)
+        return bulk(element)
     count = count_argument(args[2], NOT_POSITIVE)
     value = find(session, args[1], now_ms, List)
     if value is None:
         return null_array(session.resp3)
     return bulks(pop(session, args[1], value, count, left, now_ms)) if count else EMPTY_ARRAY
-
-
-def check_pop(args: Arguments) -> None:
-    if len(args) > 3:
-        raise CommandError(f"ERR wrong number of arguments for '{args[0].decode('latin-1').lower()}' command")
 
 
 @command(
@@ -146,7 +146,8 @@ def check_pop(args: Arguments) -> None:
     complexity="O(N) where N is the number of elements returned",
 )  # fmt: skip
 def lpop(session: Session, args: Arguments, now_ms: int) -> bytes:
-    check_pop(args)
+    if len(args) > 3:
+        raise wrong_arity("lpop")
     return _pop(session, args, LEFT, now_ms)
 
 
@@ -156,7 +157,8 @@ def lpop(session: Session, args: Arguments, now_ms: int) -> bytes:
     complexity="O(N) where N is the number of elements returned",
 )  # fmt: skip
 def rpop(session: Session, args: Arguments, now_ms: int) -> bytes:
-    check_pop(args)
+    if len(args) > 3:
+        raise wrong_arity("rpop")
     return _pop(session, args, RIGHT, now_ms)
 
 

@@ -136,7 +136,7 @@ def zmpop(session: Session, args: Arguments, now_ms: int) -> bytes:
     "otherwise. Deletes the sorted set if the last element was popped.", complexity=POPS_COMPLEXITY,
 )  # fmt: skip
 def bzmpop(session: Session, args: Arguments, now_ms: int) -> bytes:
-    wait_ms = timeout_ms(args[1])
+    wait_ms = timeout_ms(args[1], now_ms)
     keys, highest, count = read_pops(args, 2)
     found = first_filled(session, keys, now_ms)
     if found is None:
@@ -149,7 +149,7 @@ def waiting_pop(highest: bool) -> Run:
     """BZPOPMIN or BZPOPMAX."""
 
     def run(session: Session, args: Arguments, now_ms: int) -> bytes:
-        wait_ms = timeout_ms(args[-1])
+        wait_ms = timeout_ms(args[-1], now_ms)
         keys = list(args[1:-1])
         found = first_filled(session, keys, now_ms)
         if found is None:
