@@ -182,9 +182,10 @@ class Faults:
     def _check(self, fault: SetFault) -> None:
         nodes = self._cluster.find(fault.on)
         if fault.kind in BY_SIGNAL:
-            wrong = [key for key in fault.parameters if key not in ("duration", "at")]
-            if wrong or fault.peer:
-                raise FaultRefused(f"{wrong[0] if wrong else 'peer'}: allowed for {fault.kind}: duration, at")
+            given = {"peer": ",".join(fault.peer)} if fault.peer else {}
+            for key, value in (given | fault.parameters).items():
+                if key not in ("duration", "at"):
+                    raise FaultRefused(f"{key}: given {value!r}, allowed: for {fault.kind} only duration, at")
             return
         try:
             read = read_fault({"kind": fault.kind, **fault.parameters}, fault.id)
@@ -210,12 +211,15 @@ class Faults:
 
     def _durations(self, fault: SetFault) -> tuple[float, float | None]:
         """Seconds until the fault begins, and how long it lasts (None: until removed)."""
-        try:
-            at_ms = parse_duration(str(fault.parameters.get("at", "0")))
-            given = fault.parameters.get("duration")
-            return at_ms / 1000, None if given is None else parse_duration(str(given)) / 1000
-        except ValueError as error:
-            raise FaultRefused(f"given {error}, allowed: a duration such as 1500ms, 30s, 2h") from error
+        spans_s: dict[str, float] = {}
+        for key in ("at", "duration"):
+            given = fault.parameters.get(key)
+            try:
+                if given is not None:
+                    spans_s[key] = parse_duration(str(given)) / 1000
+            except ValueError as error:
+                raise FaultRefused(f"{key}: given {given!r}, allowed: a duration such as 1500ms, 30s, 2h") from error
+        return spans_s.get("at", 0.0), spans_s.get("duration")
 
     def _present(self, words: Sequence[str]) -> list[Node]:
         """The nodes that words still stand for: a node may have been scaled away since they were given."""

@@ -78,7 +78,7 @@ class NodeRoutes:
             return {"removed": await self.node.clear_faults()}
         if not await self.node.remove_fault(fault_id):
             raise AdminError(
-                404, f"id: given {fault_id!r}, allowed: {', '.join(self.node.faults.faults) or 'none is set'}"
+                404, f"id: given {fault_id!r}, allowed: {', '.join(self.node.faults.faults) or 'nothing: none is set'}"
             )
         return {"removed": [fault_id]}
 
@@ -87,7 +87,8 @@ class NodeRoutes:
         try:
             by_ms = parse_shift(given)
         except (TypeError, ValueError):
-            raise AdminError(400, f"advance: given {given!r}, allowed: a duration such as 1500ms, 30s, -2h") from None
+            shown = "nothing" if given is None else repr(given)
+            raise AdminError(400, f"advance: given {shown}, allowed: a duration such as 1500ms, 30s, -2h") from None
         await self.node.advance_clock(by_ms)
         return {"clock_offset_ms": self.node.clock.offset_ms, "now_ms": self.node.clock.now_ms()}
 

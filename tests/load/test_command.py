@@ -111,6 +111,7 @@ def test_a_report_that_cannot_be_written_is_exit_1_before_there_is_a_load(
         ((), "given 'the following arguments are required: URL'"),
         (("http://h/", "--bogus"), "--bogus: given '--bogus', allowed: the options of minidist load --help"),
         (("http://h/", "--history", "f"), "--history: given 'f', allowed: not with a http URL"),
+        (("http://h/", "--json", ""), "--json: given '', allowed: a file"),
         (("http://h/", "--faults", "f"), "--faults: given 'f', allowed: a JSON list of faults"),
         (("http://h/", "--hysteria", "f"), "--hysteria: given '--hysteria f', allowed: the options of"),
         (("http://h/", "--rate"), "--rate: given 'expected one argument'"),

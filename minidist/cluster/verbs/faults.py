@@ -81,6 +81,9 @@ def _add(argv: list[str]) -> int:
     options = vars(parser.parse_args(_joined_negatives(argv)))
     given = {name: options[name] for name in COMMON} | {name: options[f"of_{name}"] for name in _parameters()}
     parameters = {name: value for name, value in given.items() if value is not None}
+    for name in ("on", "peer"):
+        if not all(map(_names, options[name])):  # as of a variable that is not set: it does not mean everyone
+            parser.error(f"--{name}: given '', allowed: a node or group, as in --{name} NODE")
     on = [name for each in options["on"] for name in _names(each)]
     peer = [name for each in options["peer"] for name in _names(each)]
     run_dir = chosen(parser.parse_args(_joined_negatives(argv)))

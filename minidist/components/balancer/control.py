@@ -220,7 +220,8 @@ class ControlHalf:
         for verb, upstreams in actions:
             for name in upstreams:
                 if verb != "add" and name not in known:
-                    raise AdminError(404, f"{verb}: given {name!r}, allowed: {', '.join(known) or 'none is there'}")
+                    allowed = ", ".join(known) or "nothing: none is there"
+                    raise AdminError(404, f"{verb}: given {name!r}, allowed: {allowed}")
         if len({*known, *actions[0][1]}) > MAX_UPSTREAMS:
             raise AdminError(400, f"there can be {MAX_UPSTREAMS} upstreams")
         for verb, upstreams in actions:
