@@ -44,6 +44,8 @@ class Shape:
     reads: float = 0.5
     #: How much slower than their neighbours answers come: 1 keeps all clients busy at once.
     overlap: float = 1.0
+    #: False where a falsified answer may be possible all the same: so much is written that anything may be read.
+    telling: bool = True
 
 
 class _Client:
@@ -182,7 +184,7 @@ CASES: dict[str, Shape] = {
     "one-key-counter": Shape("counter", 2_000, info=0.015),
     "one-key-counter-amounts": Shape("counter", 2_000, info=0.015, values=10),
     "one-key-set": Shape("set", 2_000, info=0.015),
-    "one-key-write-heavy": Shape("register", 2_000, info=0.015, values=5, reads=0.1),
+    "one-key-write-heavy": Shape("register", 2_000, info=0.015, values=5, reads=0.1, telling=False),
     "one-key-read-heavy": Shape("register", 2_000, info=0.15, values=5, reads=0.9),
 }
 
@@ -224,7 +226,7 @@ def judge(name: str, seed: int, wrong: bool) -> int:
         f"  {evidence} (history alone {before / 1e6:.0f} MB)",
         flush=True,
     )
-    expected = ("violated",) if wrong else ("holds",)
+    expected = {"violated" if wrong else "holds"} | ({"holds"} if not shape.telling else set())
     return OK if verdict.judgement.value in expected and took <= MAX_S and peak <= MAX_BYTES else MISSED
 
 

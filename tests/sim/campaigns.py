@@ -26,6 +26,7 @@ DEMO = str(Path(demo.__file__).with_name("minidist.toml"))
 REGISTER = str(Path(__file__).with_name("register") / "scenario.py")
 DEMO_SEEDS, REGISTER_SEEDS, BUG_SEEDS = range(1, 501), range(1, 2001), range(1, 501)
 SETTINGS = Settings(faults="random", duration_s=30.0)
+TELL_EVERY = 100
 OK, MISSED = 0, 3
 
 _RSS_UNIT = 1 if sys.platform == "darwin" else 1024
@@ -39,6 +40,8 @@ def holds(file: str, seeds: range, *, twice: bool) -> bool:
         sums.add(outcome)
         for text in (*outcome.problems, *outcome.shortfalls()):
             print(f"seed {outcome.seed}: {text}", flush=True)
+        if sums.seeds % TELL_EVERY == 0:
+            print(f"{sums.seeds} of {len(seeds)} seeds", flush=True)
     print(sums.text(), sums.digest(), sep="\n")
     return sums.all_ok() and not sums.short
 
