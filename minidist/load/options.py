@@ -16,19 +16,20 @@ from minidist.runtime.config import KINDS, ConfigError, Duration, Kind, Option
 
 PROGRAM = "minidist load"
 
-_COUNT = KINDS[int]
-_FILE = Kind("FILE", "a file", lambda text: _file(text))
-_DURATION = KINDS[Duration]
-
-
-def _one_of(*words: str) -> Kind:
-    return Kind("|".join(words), "one of " + ", ".join(words), functools.partial(_word, words))
-
 
 def _file(text: str) -> str:
     if not text:  # as of a variable that is not set
         raise ValueError(text)
     return text
+
+
+_COUNT = KINDS[int]
+_FILE = Kind("FILE", "a file", _file)
+_DURATION = KINDS[Duration]
+
+
+def _one_of(*words: str) -> Kind:
+    return Kind("|".join(words), "one of " + ", ".join(words), functools.partial(_word, words))
 
 
 def _word(words: tuple[str, ...], text: str) -> str:
