@@ -157,7 +157,9 @@ def _needed_modules(file: str) -> list[str]:
     except (OSError, UnicodeDecodeError):
         return []
     components = dict.fromkeys(re.findall(r"""^\s*component\s*=\s*["']([a-z]+)["']""", text, re.MULTILINE))
-    daemons = ["minidist.runtime.daemon", *(f"minidist.components.{name}.server" for name in components)]
+    daemons = ["minidist.runtime.daemon"]
+    for part in ("server", "later"):
+        daemons += [f"minidist.components.{name}.{part}" for name in components]
     return ["minidist.cli", *daemons] * bool(components) + ["minidist.run"] * ("entry" in text)
 
 

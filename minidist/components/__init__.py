@@ -1,5 +1,6 @@
 """The components: each a folder with the same file names. This tuple, written by hand, is the only registry."""
 
+import contextlib
 import importlib
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -31,6 +32,12 @@ def node_type(name: str) -> "type[Node]":
     component = {component.name: component for component in COMPONENTS}[name]
     found: type[Node] = getattr(importlib.import_module(component.module), component.node)
     return found
+
+
+def import_later(name: str) -> None:
+    """Import what a component's running node would load when it has time (its module `later`, if there is one)."""
+    with contextlib.suppress(ModuleNotFoundError):
+        importlib.import_module(f"{__name__}.{name}.later")
 
 
 def config_type(name: str) -> type[Config]:

@@ -19,7 +19,7 @@ from minidist.cluster import readiness
 from minidist.cluster.programs import addresses_of
 from minidist.cluster.references import Endpoint, fill_in
 from minidist.cluster.topology import ADDRESS_OPTIONS, Group, Link, Topology
-from minidist.components import node_type
+from minidist.components import import_later, node_type
 from minidist.run import Entry, find
 from minidist.runtime.config import Address, Config, from_table, options_of
 from minidist.runtime.node import Node
@@ -88,6 +88,7 @@ class SimCluster:
             entry = entry or find(group.entry)
         else:
             kind = kind or node_type(group.component)
+            import_later(group.component)
         nodes = [SimNode(group, self.world.host(name), kind, entry) for name in group.node_names()]
         self.groups[group.name] = nodes
         return nodes

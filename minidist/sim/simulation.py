@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from minidist.cluster.topology import COMMAND, Group, Topology, TopologyError, parse
-from minidist.components import NAMES, node_type
+from minidist.components import NAMES, import_later, node_type
 from minidist.engines.checking import MODELS, check
 from minidist.engines.checking.history import read
 from minidist.engines.checking.operation import Operation
@@ -278,6 +278,7 @@ def read_topology(path: Path) -> Topology:
     for group in topology.groups.values():
         if not group.is_program:
             node_type(group.component)
+            import_later(group.component)
         elif group.entry:
             find(group.entry)
         else:

@@ -29,6 +29,10 @@ class CacheConfig(Config):
     component = "cache"
 
     listen: Address = option(Address("127.0.0.1", 6379), "Where clients connect; port 0 takes any free one.")
+    memcached: Address | None = option(
+        None, "Where clients of memcached's text protocol connect, to the keys of database 0.",
+        why="off unless asked for; memcached's own port is 11211",
+    )  # fmt: skip
     max_memory: Size = option(
         Size(1024**3), "Memory for keys and values; 0 sets no limit.", aliases=("maxmemory",), live=True,
         why="a laptop has room for one such cache beside its work", minimum=0,

@@ -38,6 +38,7 @@ from minidist.wire.resp_replies import error
 
 # Commands of one client run in one go before others get their turn: about a millisecond.
 COMMANDS_PER_TURN = 256
+LOAD_AFTER_S = 0.05  # when others that start with us have most likely started, too
 HELD_WHILE_WAITING_BYTES = 256 * 1024
 NEVER_IDLE = -(10**9)  # sweeps for which somebody who waits for a key may be silent
 TOO_MANY_CLIENTS = error("ERR max number of clients reached")
@@ -285,6 +286,7 @@ class Cache(Node):
         self.performing = False
         self.armed_ms = NEVER
         self._timer: ClockTimer | asyncio.Handle | None = None
+        self._loading: asyncio.Handle | None = None
         self.service_time = Histogram()
         self.round = Round(self.clock, self.service_time)
         self.command_limits = Limits(bulk_bytes=config.max_bulk)
@@ -304,6 +306,13 @@ class Cache(Node):
         )
         if self.config.memcached is not None:
             await self._open_memcached(self.config.memcached)
+        self._loading = asyncio.get_running_loop().call_later(LOAD_AFTER_S, self._load_commands)
+
+    def _load_commands(self) -> None:
+        """Load the modules of commands that nobody has needed yet, one in each round of the loop."""
+        if self.service.table.pending:
+            self.service.table.load_next()
+            self._loading = asyncio.get_running_loop().call_later(0, self._load_commands)
 
     async def _open_memcached(self, address: Address) -> None:
         from minidist.components.cache.memcached import MemcachedConnection
@@ -331,6 +340,8 @@ class Cache(Node):
     async def close_all(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
+        if self._loading is not None:
+            self._loading.cancel()
 
     # --- time -------------------------------------------------------------------------------------------------------
 

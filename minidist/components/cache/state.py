@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from minidist.components.cache.config import CacheConfig
-from minidist.engines.keyspace.commands import all_commands
+from minidist.engines.keyspace.commands import first_commands
 from minidist.engines.keyspace.commands.connection import COMPATIBLE_VERSION
 from minidist.engines.keyspace.events import parse_events
 from minidist.engines.keyspace.eviction import Policy
@@ -28,7 +28,7 @@ class CacheService(Service):
     """All that clients of one cache share."""
 
     def __init__(self, config: CacheConfig, rng: random.Random) -> None:
-        super().__init__(all_commands(), config.databases, rng)
+        super().__init__(first_commands(), config.databases, rng)
         self.facts: Callable[[], Facts] = Facts
         self._last_rate = (0, 0)  # when INFO was asked last, and how many commands had run
         self.run_id = f"{rng.getrandbits(160):040x}"

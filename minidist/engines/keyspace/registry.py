@@ -150,9 +150,14 @@ class CommandTable:
     """Commands by name. `by_bytes` and `direct` find them as clients spell them: in capitals or in small letters.
 
     `direct` holds those whose function may be called without further checks when nothing is special about the session.
+
+    A node does not wait for modules that it may never need: those in `pending` are loaded by `load_next`, one at a
+    time, when there is time for it, or all of them when a command is not known yet.
     """
 
     def __init__(self) -> None:
+        self.pending: list[Callable[[], CommandTable]] = []
+        self.on_load: Callable[[list[Command]], object] = lambda commands: None
         self.commands: dict[str, Command] = {}
         self.by_bytes: dict[bytes, Command] = {}
         self.direct: dict[bytes, Command] = {}
@@ -229,7 +234,20 @@ class CommandTable:
 
     def find(self, name: bytes) -> Command | None:
         """By any spelling."""
-        return self.by_bytes.get(name) or self.by_bytes.get(name.upper())
+        found = self.by_bytes.get(name) or self.by_bytes.get(name.upper())
+        return self.complete().find(name) if found is None and self.pending else found
+
+    def load_next(self) -> None:
+        """Add the commands of the first module that waits, and tell `on_load` of them."""
+        loaded = self.pending.pop(0)().fresh()
+        self.include(loaded)
+        self.on_load(list(loaded.commands.values()))
+
+    def complete(self) -> "CommandTable":
+        """This table, with everything that was pending."""
+        while self.pending:
+            self.load_next()
+        return self
 
     def subcommand(self, container: Command, args: Arguments) -> Command:
         """The subcommand that args[1] names. Raises CommandError for an unknown one or a wrong number of arguments."""
@@ -247,6 +265,7 @@ class CommandTable:
         for command in self.commands.values():
             subcommands = {name: replace(each) for name, each in command.subcommands.items()}
             copy._add(replace(command, subcommands=subcommands))
+        copy.pending = self.pending.copy()
         return copy
 
     def reset_statistics(self) -> None:

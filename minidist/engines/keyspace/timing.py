@@ -38,17 +38,30 @@ class Timing:
         self.latency = Latency()
         self.slower_than_us = -1  # what the slow log takes; -1 nothing, 0 everything
         self.stopwatch_s: Callable[[], float] | None = None
-        self._commands = list(table.commands.values())
-        self._plain: list[tuple[Run, RunColumns | None]] = [(each.run, each.run_columns) for each in self._commands]
+        self._on = False
+        self._fine = False
+        self._plain: list[tuple[Command, Run, RunColumns | None]] = []
+        self.include(list(table.commands.values()))
+        table.on_load = self.include
+
+    def include(self, commands: list[Command]) -> None:
+        """These commands are in the table, too."""
+        added = [(each, each.run, each.run_columns) for each in commands]
+        self._plain += added
+        self._apply(added)
 
     def configure(self, *, slower_than_us: int, slow_entries: int, threshold_ms: int) -> None:
         """Take over the settings; 0 for `threshold_ms` turns LATENCY off."""
         self.slow_log.trim(slow_entries)
         self.latency.threshold_ms = threshold_ms
         self.slower_than_us = slower_than_us if slow_entries else -1
-        on = self.stopwatch_s is not None and (self.slower_than_us >= 0 or threshold_ms > 0)
-        fine = 0 <= self.slower_than_us < COARSE_US
-        for command, (run, run_columns) in zip(self._commands, self._plain, strict=True):
+        self._on = self.stopwatch_s is not None and (self.slower_than_us >= 0 or threshold_ms > 0)
+        self._fine = 0 <= self.slower_than_us < COARSE_US
+        self._apply(self._plain)
+
+    def _apply(self, commands: list[tuple[Command, Run, RunColumns | None]]) -> None:
+        on, fine = self._on, self._fine
+        for command, run, run_columns in commands:
             command.timed_run = self._around(command, run) if on else run
             direct = on and (fine or not ("fast" in command.flags or command.name in ALSO_QUICK))
             command.run = command.timed_run if direct else run

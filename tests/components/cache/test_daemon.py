@@ -111,6 +111,7 @@ def test_an_idle_client_is_small():
 def test_an_idle_node_uses_no_processor():
     with daemon() as (process, ready), connect(ready) as connection:
         assert ask(connection, b"SET k v") == b"+OK\r\n"
+        assert ask(connection, b"COMMAND COUNT").startswith(b":")  # loads what it would load by and by
 
         def ticks() -> int:
             fields = Path(f"/proc/{process.pid}/stat").read_text().rsplit(")", 1)[1].split()

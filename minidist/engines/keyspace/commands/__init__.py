@@ -1,82 +1,58 @@
-"""The commands by subject. Each module fills a table of its own; `all_commands` puts them together."""
+"""The commands by subject. Each module fills a table of its own; `all_commands` puts them together.
 
-from functools import cache
+A node starts with `first_commands`, what nearly every client needs, and loads the rest when it is running.
+"""
+
+from functools import cache, partial
+from importlib import import_module
 
 from minidist.engines.keyspace.registry import CommandTable
+
+# In the order of the reference page.
+MODULES = (
+    "strings", "counters", "lcs", "bitmaps", "bitfields", "keys", "expiry", "sorting", "dumps", "lists", "list_moves",
+    "hashes", "sets", "sortedsets", "sortedset_ranges", "sortedset_pops", "sortedset_combinations", "geo",
+    "streams", "stream_reads", "stream_groups", "stream_info", "hyperloglogs", "transactions", "publishing", "scripting",
+    "connection", "clients", "access", "introspection", "databases", "server", "monitoring",
+)  # fmt: skip
+FIRST = frozenset(
+    {
+        "strings",
+        "counters",
+        "keys",
+        "expiry",
+        "transactions",
+        "connection",
+        "clients",
+        "introspection",
+        "databases",
+        "server",
+    }
+)
+
+
+def module_table(name: str) -> CommandTable:
+    """The table of one module."""
+    table: CommandTable = import_module(f"{__name__}.{name}").TABLE
+    return table
 
 
 @cache
 def all_commands() -> CommandTable:
-    """The whole command table, in the order of the reference page."""
-    from minidist.engines.keyspace.commands import (
-        access,
-        bitfields,
-        bitmaps,
-        clients,
-        connection,
-        counters,
-        databases,
-        dumps,
-        expiry,
-        hashes,
-        hyperloglogs,
-        introspection,
-        keys,
-        lcs,
-        list_moves,
-        lists,
-        monitoring,
-        publishing,
-        scripting,
-        server,
-        sets,
-        sortedset_combinations,
-        sortedset_pops,
-        sortedset_ranges,
-        sortedsets,
-        sorting,
-        stream_groups,
-        stream_info,
-        stream_reads,
-        streams,
-        strings,
-        transactions,
-    )
-
+    """The whole command table."""
     table = CommandTable()
-    for module in (
-        strings,
-        counters,
-        lcs,
-        bitmaps,
-        bitfields,
-        keys,
-        expiry,
-        sorting,
-        dumps,
-        lists,
-        list_moves,
-        hashes,
-        sets,
-        sortedsets,
-        sortedset_ranges,
-        sortedset_pops,
-        sortedset_combinations,
-        streams,
-        stream_reads,
-        stream_groups,
-        stream_info,
-        hyperloglogs,
-        transactions,
-        publishing,
-        scripting,
-        connection,
-        clients,
-        access,
-        introspection,
-        databases,
-        server,
-        monitoring,
-    ):
-        table.include(module.TABLE)
+    for name in MODULES:
+        table.include(module_table(name))
+    return table
+
+
+@cache
+def first_commands() -> CommandTable:
+    """The table that a node starts with; the other modules are pending."""
+    table = CommandTable()
+    for name in MODULES:
+        if name in FIRST:
+            table.include(module_table(name))
+        else:
+            table.pending.append(partial(module_table, name))
     return table

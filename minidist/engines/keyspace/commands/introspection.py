@@ -85,7 +85,7 @@ def _row(session: Session, name: bytes) -> Command | None:
 def command_(session: Session, args: Arguments, now_ms: int) -> bytes:
     """COMMAND alone lists everything; otherwise it is a container."""
     if len(args) == 1:
-        return encode([describe(each) for each in session.service.table.commands.values()], session.resp3)
+        return encode([describe(each) for each in session.service.table.complete().commands.values()], session.resp3)
     table = session.service.table
     subcommand = table.subcommand(table.commands["COMMAND"], args)
     subcommand.calls += 1
@@ -103,7 +103,7 @@ TABLE.container(
     summary="Returns a count of commands.",
 )  # fmt: skip
 def command_count(session: Session, args: Arguments, now_ms: int) -> bytes:
-    return integer_reply(len(session.service.table.commands))
+    return integer_reply(len(session.service.table.complete().commands))
 
 
 @command(
@@ -113,7 +113,7 @@ def command_count(session: Session, args: Arguments, now_ms: int) -> bytes:
 )  # fmt: skip
 def command_info(session: Session, args: Arguments, now_ms: int) -> bytes:
     if len(args) == 2:
-        return encode([describe(each) for each in session.service.table.commands.values()], session.resp3)
+        return encode([describe(each) for each in session.service.table.complete().commands.values()], session.resp3)
     parts = [b"*%d\r\n" % (len(args) - 2)]
     for name in args[2:]:
         row = _row(session, name)
@@ -127,7 +127,7 @@ def command_info(session: Session, args: Arguments, now_ms: int) -> bytes:
     complexity="O(N) where N is the number of commands to look up",
 )  # fmt: skip
 def command_docs(session: Session, args: Arguments, now_ms: int) -> bytes:
-    rows = list(session.service.table.commands.values())
+    rows = list(session.service.table.complete().commands.values())
     if len(args) > 2:
         rows = [row for name in args[2:] if (row := _row(session, name)) is not None]
     return encode({_full_name(row): document(row) for row in rows}, session.resp3)
@@ -138,7 +138,8 @@ def command_docs(session: Session, args: Arguments, now_ms: int) -> bytes:
     summary="Returns a list of command names.", complexity="O(N) where N is the number of commands",
 )  # fmt: skip
 def command_list(session: Session, args: Arguments, now_ms: int) -> bytes:
-    rows = [each for row in session.service.table.commands.values() for each in (row, *row.subcommands.values())]
+    commands = session.service.table.complete().commands
+    rows = [each for row in commands.values() for each in (row, *row.subcommands.values())]
     if len(args) == 2:
         return encode([_full_name(row) for row in rows], session.resp3)
     if len(args) != 5 or args[2].upper() != b"FILTERBY":
