@@ -73,7 +73,7 @@ class CacheConfig(Config):
     slow_us: int = option(
         10_000, "Commands that take so many microseconds are kept in the slow log; 0 keeps all, -1 none.",
         aliases=("slowlog-log-slower-than",), live=True, minimum=-1, maximum=MOST,
-        why="Redis' default; below 1000 every command is timed, which costs a tenth of the throughput",
+        why="Redis' default; from 1000 on only commands that can be slow are timed",
     )  # fmt: skip
     slow_entries: int = option(
         128, "Most entries of the slow log.", aliases=("slowlog-max-len",), live=True, minimum=0, maximum=MOST,
