@@ -207,15 +207,18 @@ class Stream:
         return True
 
     def deleted_since(self, entry_id: int) -> bool:
-        """Whether an entry from this id on was deleted and earlier ones are left: counting on would be wrong."""
-        first_id = self.entries.first_id
-        return first_id is not None and self.max_deleted_id >= max(first_id, entry_id)
+        """Whether an entry at or after this id may have been deleted, so that counting on from here would be wrong."""
+        return bool(self.entries) and self.max_deleted_id >= max(entry_id, 1)
 
     def entries_read_at(self, entry_id: int) -> int | None:
         """How many entries were added up to this id, where that is certain."""
         if not self.entries_added:
             return 0
-        if entry_id == self.last_id or (not self.entries and entry_id < self.last_id):
+        if not self.entries and entry_id <= self.last_id:
+            return self.entries_added
+        if 0 < entry_id < self.max_deleted_id:
+            return None
+        if entry_id == self.last_id:
             return self.entries_added
         first_id = self.entries.first_id or 0
         if entry_id > first_id or self.max_deleted_id >= first_id:
@@ -224,7 +227,8 @@ class Stream:
 
     def advance(self, group: Group, entry_id: int) -> None:
         """A group has read up to this entry, the first after those that it had read."""
-        if group.entries_read is not None and not self.deleted_since(entry_id):
+        at = group.last_id
+        if group.entries_read is not None and at >= (self.entries.first_id or 0) and not self.deleted_since(at):
             group.entries_read += 1
         elif self.entries_added:
             group.entries_read = self.entries_read_at(entry_id)
@@ -232,8 +236,11 @@ class Stream:
 
     def lag(self, group: Group) -> int | None:
         """How many entries a group has yet to read, where that is certain."""
-        if not self.entries_added:
+        first_id = self.entries.first_id
+        if not self.entries_added or first_id is None:
             return 0
+        if max(group.last_id, self.max_deleted_id) < first_id:
+            return len(self)
         read = group.entries_read
         if read is None or self.deleted_since(group.last_id):
             read = self.entries_read_at(group.last_id)
