@@ -287,6 +287,20 @@ class TestEnds:
 
 
 class TestOtherStates:
+    @pytest.mark.parametrize("key", [b"a", b"k", b"t"])
+    def test_pipelines_of_set_go_on_by_column_up_to_a_key_that_is_waited_for(self, world, clients, key):
+        from minidist.wire.resp import CommandReader, encode_command
+
+        a, b, _, other = clients
+        other.send("SET", "t", "x")
+        a.send("BLPOP", "k", 0)
+        b.send("WATCH", "t")
+        commands, _ = CommandReader().feed(b"".join(encode_command([b"SET", each, b"v"]) for each in (b"a", key, b"z")))
+        assert world.service.run(other.session, commands, world.now_ms) == (3, b"+OK\r\n" * 3)
+        assert other.send("GET", key) == b"$1\r\nv\r\n"
+        b.send("MULTI")
+        assert b.send("EXEC") == (b"*-1\r\n" if key == b"t" else b"*0\r\n")
+
     def test_commands_behind_have_to_wait(self, world, client, replies):
         commands = [(b"BLPOP", b"k", b"1"), (b"SET", b"a", b"1")]
         assert world.service.run(client.session, commands, world.now_ms) == (1, b"")

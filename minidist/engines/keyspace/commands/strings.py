@@ -56,14 +56,16 @@ def _get_columns(session: Session, columns: Sequence[Sequence[bytes]], now_ms: i
 
 
 def _set_columns(session: Session, columns: Sequence[Sequence[bytes]], now_ms: int) -> tuple[int, bytes]:
-    """SETs without options of a pipeline, up to the first that needs a look at memory or at another type."""
+    """SETs without options of a pipeline, up to the first that needs a look at memory or at another type, or that
+    somebody watches."""
     database, keyspace, (_, keys, values) = session.database, session.database.keyspace, columns
-    if database.watches or keyspace.notified:
+    watches = database.watches
+    if keyspace.notified:
         return 0, b""
     done = 0
     for key, slot, value in zip(keys, key_slots(keys), values, strict=True):
         entry = database.tables[slot].get(key)
-        if keyspace.used_bytes > keyspace.limit_bytes:
+        if keyspace.used_bytes > keyspace.limit_bytes or (watches and key in watches):
             break
         if entry is None:
             database.put(key, value, now_ms)
