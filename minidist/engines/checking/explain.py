@@ -10,7 +10,7 @@ from minidist.engines.checking import counters, plain, registers, sets
 from minidist.engines.checking.models import FORGOTTEN, Kind, State, Step, Values
 from minidist.engines.checking.operation import Operation, Outcome
 from minidist.engines.checking.shrink import Rest
-from minidist.engines.checking.values import Key, canonical, show
+from minidist.engines.checking.values import Key, canonical, printable, show
 from minidist.engines.checking.verdict import Arrow, Budget, GaveUpError, Violation
 from minidist.engines.checking.words import Words, count, joined
 
@@ -92,7 +92,8 @@ def _never_written(
         violation = _violation("phantom read", key, headline, ["No operation wrote this value."], [read])
     else:
         reasons = [
-            f"{words.of(each)} failed: it certainly had no effect ({each.error or 'no error text'})." for each in failed
+            f"{words.of(each)} failed: it certainly had no effect ({printable(each.error or 'no error text')})."
+            for each in failed
         ]
         violation = _violation(
             "read of a failed write", key, headline, [*reasons, "Nobody else wrote this value."], [read, *failed]
@@ -315,7 +316,7 @@ def table(violation: Violation, words: Words) -> list[str]:
     rows = []
     for each in violation.evidence:
         lines = str(each.began) if each.ended is None else f"{each.began}-{each.ended}"
-        error = f" ({each.error})" if each.error else ""
+        error = f" ({printable(each.error)})" if each.error else ""
         rows.append(
             (f"line {lines}", words.span(each), words.who(each), violation.what(each), each.outcome.value + error)
         )

@@ -17,7 +17,7 @@ from typing import Any
 import msgspec
 
 from minidist.engines.checking.operation import Operation, Outcome
-from minidist.engines.checking.values import Key, canonical, from_json, to_json
+from minidist.engines.checking.values import MAX_DEPTH, Key, canonical, from_json, to_json
 
 TYPES = ("invoke", "ok", "fail", "info")
 FUNCTIONS = ("read", "write", "cas", "add", "append", "txn", "send", "poll", "assign", "commit")
@@ -167,6 +167,8 @@ class _Reader:
 def _event(number: int, line: str | bytes) -> Event:
     try:
         event = _decoder.decode(line)
+    except RecursionError:
+        raise HistoryError(number, f"a value is nested more than {MAX_DEPTH} levels deep") from None
     except msgspec.ValidationError as error:
         raise HistoryError(number, str(error)) from None
     except (msgspec.DecodeError, UnicodeDecodeError) as error:

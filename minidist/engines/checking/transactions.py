@@ -142,7 +142,7 @@ class Transactions:
                 versions.is_broken = True
                 assert versions.longest is not None
                 sentence = (
-                    f"{{0}} read {show(seen.elements)} from key {show(seen.key)}, {{1}} read {show(versions.order)}: "
+                    f"{_read(seen.elements, seen.key)}, {{1}} read {_shown(versions.order)}: "
                     "neither is the beginning of the other"
                 )
                 self._find("incompatible order", "read committed", (seen.reader, versions.longest), sentence)
@@ -156,16 +156,16 @@ class Transactions:
         distinct = frozenset(seen.elements)
         if len(distinct) == len(seen.elements) and distinct <= self._appended.get(seen.key, {}).keys():
             return False
-        about = f"{{0}} read {show(seen.elements)} from key {show(seen.key)}"
+        about = _read(seen.elements, seen.key)
         before: dict[Element, None] = {}
         for element in seen.elements:
             if (seen.key, element) not in self.writers:
-                sentence = f"{about}, but {show(element)} was never appended to it"
+                sentence = f"{about}, but {_shown(element)} was never appended to it"
                 self._find("phantom element", "read uncommitted", (seen.reader,), sentence)
                 break
             if element in before:
                 writer = self.writers[(seen.key, element)][0]
-                sentence = f"{about}, but {{1}} appended {show(element)} only once"
+                sentence = f"{about}, but {{1}} appended {_shown(element)} only once"
                 self._find("duplicate element", "read uncommitted", (seen.reader, writer), sentence)
                 break
             before[element] = None
@@ -176,8 +176,8 @@ class Transactions:
         writer, is_last = self.writers[(seen.key, seen.elements[-1])]
         if writer != seen.reader and not is_last:
             sentence = (
-                f"{{0}} read {show(seen.elements)} from key {show(seen.key)}, where {show(seen.elements[-1])} is not "
-                "the last element that {1} appended"
+                f"{_read(seen.elements, seen.key)}, where {_shown(seen.elements[-1])} is not the last element that "
+                "{1} appended"
             )
             self._find("G1b (intermediate read)", "read committed", (seen.reader, writer), sentence)
 
@@ -187,7 +187,9 @@ class Transactions:
             writer = self.writer(key, element)
             if writer.operation.outcome is Outcome.FAIL:
                 reader = next(seen.reader for seen in self.seen if seen.key == key and element in seen.elements)
-                sentence = f"{{0}} read {show(element)} from key {show(key)}, which {{1}} appended, and {{1}} failed"
+                sentence = (
+                    f"{{0}} read {_shown(element)} from key {_shown(key)}, which {{1}} appended, and {{1}} failed"
+                )
                 self._find("G1a (aborted read)", "read committed", (reader, writer.index), sentence)
             else:
                 writer.happened = True
@@ -204,8 +206,8 @@ class Transactions:
                 if expected != element:
                     assert versions.longest is not None
                     sentence = (
-                        f"{{0}} read {show(versions.order)} from key {show(key)}, where {show(element)} lies without "
-                        f"{show(expected)} before it, which {{1}} appended first"
+                        f"{_read(versions.order, key)}, where {_shown(element)} lies without {_shown(expected)} before "
+                        "it, which {1} appended first"
                     )
                     self._find("reordered appends", "read uncommitted", (versions.longest, index), sentence)
                     versions.is_broken = True
@@ -246,5 +248,14 @@ def _appends(transaction: Transaction) -> Iterator[tuple[Key, Element, Any]]:
             yield key, canonical(value), value
 
 
+def _shown(value: Any) -> str:
+    """A value for the sentence of a finding, in which braces stand for transactions."""
+    return show(value).replace("{", "{{").replace("}", "}}")
+
+
+def _read(value: Any, key: Key) -> str:
+    return f"{{0}} read {_shown(value)} from key {_shown(key)}"
+
+
 def _internal(key: Key, value: Any) -> str:
-    return f"{{0}} read {show(value)} from key {show(key)}, which contradicts its own steps"
+    return f"{_read(value, key)}, which contradicts its own steps"

@@ -15,17 +15,21 @@ from typing import Any
 Key = str | bytes | int
 #: Characters of a value shown in a sentence; lists are cut in the middle, since their ends say most.
 MAX_TEXT = 60
+#: How deep lists and objects may lie in each other.
+MAX_DEPTH = 50
 _B64 = "b64"
 
 
-def from_json(value: Any) -> Any:
+def from_json(value: Any, depth: int = 0) -> Any:
     """A value as it was read from JSON, with `{"b64": …}` decoded at any depth. Raises ValueError."""
+    if depth > MAX_DEPTH:
+        raise ValueError(f"a value is nested more than {MAX_DEPTH} levels deep")
     if isinstance(value, list):
-        return [from_json(each) for each in value]
+        return [from_json(each, depth + 1) for each in value]
     if isinstance(value, dict):
         if len(value) == 1 and isinstance(value.get(_B64), str):
             return from_bytes(_decoded(value[_B64]))
-        return {name: from_json(each) for name, each in value.items()}
+        return {name: from_json(each, depth + 1) for name, each in value.items()}
     return value
 
 
@@ -63,11 +67,34 @@ def canonical(value: Any) -> Hashable:
     return (kind.__name__, value)
 
 
+def original(value: Any) -> Any:
+    """A value that `canonical` makes this of."""
+    if not isinstance(value, tuple):
+        return value
+    kind, *parts = value
+    if kind == "list":
+        return [original(each) for each in parts]
+    if kind == "object":
+        return {name: original(each) for name, each in parts}
+    return parts[0]
+
+
+def printable(text: str) -> str:
+    """Text for a terminal or a page, without what would move the cursor or turn the line round."""
+    return text if text.isprintable() else "".join(each if each.isprintable() else _escaped(each) for each in text)
+
+
+def _escaped(character: str) -> str:
+    code = ord(character)
+    return f"\\u{code:04x}" if code <= 0xFFFF else f"\\U{code:08x}"
+
+
 def show(value: Any, limit: int = MAX_TEXT) -> str:
-    """The value for a sentence: JSON, cut to about `limit` characters."""
-    if isinstance(value, list | tuple) and len(value) > 1:
+    """The value for a sentence: JSON, cut to about `limit` characters. Takes canonical values as well."""
+    value = original(value)
+    if isinstance(value, list) and len(value) > 1:
         return _show_list(value, limit)
-    text = json.dumps(to_json(value), ensure_ascii=False, separators=(",", ":"))
+    text = printable(json.dumps(to_json(value), ensure_ascii=False, separators=(",", ":")))
     return text if len(text) <= limit else f"{text[: limit - 1]}…"
 
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from minidist.engines.checking.operation import Operation, describe, seconds
-from minidist.engines.checking.values import show
+from minidist.engines.checking.values import printable, show
 
 #: A clock that began so long before the first line (an epoch, a machine's start) says nothing to people.
 MAX_ORIGIN_NS = 24 * 3600 * 10**9
@@ -58,7 +58,7 @@ class Words:
         )
 
     def _on(self, operation: Operation) -> str:
-        return f" on {operation.node}" if self.with_nodes and operation.node else ""
+        return f" on {printable(operation.node)}" if self.with_nodes and operation.node else ""
 
 
 def joined(texts: list[str], last: str = "and") -> str:

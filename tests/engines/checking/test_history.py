@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from minidist.engines.checking.history import HistoryError, event_line, read, write
 from minidist.engines.checking.operation import Outcome, describe
-from minidist.engines.checking.values import canonical, from_json, show, to_json
+from minidist.engines.checking.values import canonical, from_json, original, printable, show, to_json
 
 WRITE = {"process": 0, "type": "invoke", "f": "write", "key": "k", "value": 1, "time": 10}
 OK = {"process": 0, "type": "ok", "f": "write", "key": "k", "value": 1, "time": 20}
@@ -132,6 +132,26 @@ def test_equal_is_what_json_calls_equal():
     assert canonical(1) == canonical(1.0)
     assert len({canonical(value) for value in (1, True, "1", None, [1], [[1]], {"a": 1}, {"a": True}, b"\xff")}) == 9
     assert canonical({"a": 1, "b": 2}) == canonical({"b": 2, "a": 1})
+
+
+@given(JSON)
+@settings(max_examples=100)
+def test_canonical_values_are_shown_as_what_they_were(value):
+    value = from_json(to_json(value))
+    assert canonical(original(canonical(value))) == canonical(value)
+    assert show(canonical({"a": [True, None]})) == '{"a":[true,null]}'
+
+
+@pytest.mark.parametrize("depth", [60, 1_000, 100_000])
+def test_values_nested_too_deeply(depth):
+    line = '{"process":1,"type":"invoke","f":"write","value":' + "[" * depth + "]" * depth + ',"time":0}'
+    with pytest.raises(HistoryError, match="line 1: a value is nested more than 50 levels deep"):
+        read([line])
+
+
+def test_what_would_move_the_cursor_is_shown_as_an_escape():
+    assert show("\x1b[31m\n\u202e\U000e0001é") == '"\\u001b[31m\\n\\u202e\\U000e0001é"'
+    assert printable("plain é") == "plain é"
 
 
 def test_values_are_shown_briefly():

@@ -159,6 +159,18 @@ def test_lone_appends_and_reads(transcript):
     assert names(transcript(*events, "3 read", "3 ok [1]")) == ["G-single-realtime"]
 
 
+@pytest.mark.parametrize("events", [
+    ['0 append "{1}"', "0 ok", "1 read", '1 ok ["{1}","{x}"]'],
+    ['0 append {"a":[1]}', "0 fail", "1 read", '1 ok [{"a":[1]}]'],
+    ['0 append "{1}"', "0 ok", "1 read", '1 ok ["{1}","{1}"]'],
+])  # fmt: skip
+def test_braces_are_nothing_special(transcript, events):
+    """As in Redis' hash tags: `{user}:1`."""
+    (violation,) = check(transcript(*events, key="{user}:1"), "list-append").violations
+    assert 'from key "{user}:1"' in violation.headline
+    assert json.dumps(json.loads(events[-1][5:])[-1], separators=(",", ":")) in violation.headline
+
+
 def test_the_key_of_a_lone_append_is_in_the_evidence(transcript):
     (violation,) = check(transcript("0 append 1", "0 ok", "1 read", "1 ok null"), "list-append").violations
     assert [violation.what(each) for each in violation.evidence] == ['"k": append 1', '"k": read → null']
