@@ -399,14 +399,12 @@ class Service:
         """Show this session every command from now on. While anybody looks, no command is run directly."""
         self.monitors[session] = None
         for each in self.sessions.values():
-            each.regate()
+            each.gated = True  # until its first command after nobody looks any more
 
     def silence(self, session: Session) -> None:
         """A session wants no messages any more."""
         self.publishing.leave(session)
-        if self.monitors.pop(session, True) is None and not self.monitors:
-            for each in self.sessions.values():
-                each.regate()
+        self.monitors.pop(session, None)
 
     def _show(self, session: Session, args: Arguments, now_ms: int) -> None:
         """Show a command to those who called MONITOR."""

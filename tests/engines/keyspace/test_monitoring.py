@@ -195,3 +195,9 @@ class TestMonitor:
         client.send("GET", "k")
         assert shown() == []
         assert not client.session.gated
+
+
+def test_sleeping_for_ever_ends(world, client):
+    assert client.send("DEBUG", "SLEEP", "inf") == b""  # not yet
+    world.wait(3_600_000)
+    assert client.show("DEBUG", "SLEEP", "inf") == "OK"

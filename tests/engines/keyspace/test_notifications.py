@@ -65,8 +65,6 @@ COPY z c REPLACE              new c, copy_to c
 MOVE z 1                      new z, move_from z, move_to z
 DEL p q nope                  del p, del q
 UNLINK c                      del c
-SET old v PXAT 1              new old, set old, expire old
-GET old                       expired old, keymiss old
 FLUSHALL
 """
 
@@ -106,7 +104,6 @@ def test_of_every_command(world, told):
 def test_of_every_command_on_a_real_server(redis_client):
     client, listener = redis_client(), redis_client()
     client.show(b"CONFIG", b"SET", b"notify-keyspace-events", b"EAmn")
-    client.show(b"DEBUG", b"SET-ACTIVE-EXPIRE", b"0")
     listener.show(b"PSUBSCRIBE", b"__key*")
     for command, expected in steps():
         client.show(*command)
@@ -161,6 +158,14 @@ def test_expired_before_it_is_set_again(world, told):
     client.send("SET", "k", "w")
     assert [channel.partition("__:")[2] for channel, _ in told()] == ["expired", "new", "set"]
     assert world.keyspace.expired_keys == 1
+
+
+def test_set_with_a_time_that_has_passed(world, told):
+    told.listen("EAmn", "*")
+    client = world.client()
+    client.send("SET", "k", "v", "PXAT", "1")
+    assert client.show("GET", "k") == "nil"
+    assert [channel.partition("__:")[2] for channel, _ in told()] == ["new", "set", "expire", "expired", "keymiss"]
 
 
 def test_evicted(world, told):

@@ -123,16 +123,16 @@ TABLE.container("DEBUG", since="1.0.0", group="server", summary="A container for
     summary="Stops serving all clients for some seconds of service time.",
 )  # fmt: skip
 def debug_sleep(session: Session, args: Arguments, now_ms: int) -> bytes:
-    seconds = decimal(args[2])
+    sleep_ms = int(max(0, min(decimal(args[2]) * 1000, LONGEST_SLEEP_MS)))
     if session.executing:
         raise CommandError("ERR DEBUG SLEEP is not allowed inside a transaction")
     if not session.asleep:
         session.asleep = session.gated = True
-        session.service.pause(now_ms + max(0, min(int(seconds * 1000), LONGEST_SLEEP_MS)), everything=True)
+        session.service.pause(now_ms + sleep_ms, everything=True)
         raise Postponed  # this command runs again when the pause is over
     session.asleep = False
     service = session.service
-    service.timing.took(session, service.table.commands["DEBUG"], args, int(seconds * 1e6), now_ms)
+    service.timing.took(session, service.table.commands["DEBUG"], args, sleep_ms * 1000, now_ms)
     return OK
 
 
