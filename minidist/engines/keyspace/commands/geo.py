@@ -1,4 +1,8 @@
-"""Geo commands: places kept as scores of a sorted set (geo.py), so that every sorted-set command works on them too."""
+"""Geo commands: places kept as scores of a sorted set (geo.py), so that every sorted-set command works on them too.
+
+GEOADD is a ZADD of such scores. GEOSEARCH reads its options into a `Search`, looks at the members in the few ranges of
+scores that cover the area, and keeps those that are really inside; GEOSEARCHSTORE makes a sorted set of them.
+"""
 
 from dataclasses import dataclass, field
 

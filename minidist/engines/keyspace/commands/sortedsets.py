@@ -1,5 +1,9 @@
 """Sorted sets: adding, removing, and what concerns single members. Ranges are in sortedset_ranges.py, what combines
 several sets in sortedset_combinations.py, what takes members out in their order in sortedset_pops.py.
+
+ZADD of one member, without options, is what a sorted set is mostly asked and takes no other way than it must. All that
+is given is read before a key is looked at, so a command that fails changes nothing; a command that changes no score
+tells nobody.
 """
 
 import math
