@@ -1,4 +1,8 @@
-"""Streams: adding, counting, reading by range, removing. What waits is in stream_reads.py."""
+"""Streams: adding, counting, reading by range, removing. What waits is in stream_reads.py.
+
+Commands only parse, call and reply; streams.py does the work. XADD and XTRIM share their options (`_options`). Entries
+are kept as they are replied, so that a range is answered by joining bytes (`entries_reply`).
+"""
 
 from dataclasses import dataclass, replace
 
