@@ -1,7 +1,7 @@
 """Consumer groups: making and destroying them, and the life of pending entries. Reading is in stream_reads.py.
 
-What only concerns a group is no change of the key, as in Redis: WATCH does not see it, and clients that wait for entries
-are not tried again. Such commands account for memory by `weigh` instead of `settle`. Destroying a group is the
+What only concerns a group is no change of the key, as in Redis: WATCH does not see it, and clients that wait for
+entries are not tried again. Such commands account for memory by `weigh` instead of `settle`. Destroying a group is the
 exception: whoever waits for its entries is told so.
 """
 
