@@ -19,7 +19,7 @@ from minidist.components.cache.figures import families
 from minidist.components.cache.limits import parse_limits
 from minidist.components.cache.settings import CacheSettings
 from minidist.components.cache.state import CacheService, Facts
-from minidist.engines.keyspace.service import Alarm, End, Named, Output, Push, Release, Resume
+from minidist.engines.keyspace.outputs import Alarm, End, Named, Output, Push, Release, Resume
 from minidist.engines.keyspace.session import Session
 from minidist.engines.keyspace.tables import NEVER
 from minidist.engines.keyspace.users import Users

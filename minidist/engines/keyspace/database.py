@@ -104,6 +104,8 @@ class Database:
                 self.keyspace.used_bytes += len(value) - len(before)
             else:
                 self.keyspace.used_bytes += value_bytes(value) - value_bytes(before)
+                if before is not value:
+                    self.keyspace.bury(before)
             entry.value = value
             entry.touched_ms = now_ms
         if expires_ms != entry.expires_ms:
@@ -193,8 +195,8 @@ class Database:
             if expires_ms < self.keyspace.alarm_ms:
                 self.keyspace.wake_at(expires_ms)
 
-    def remove(self, key: bytes) -> bool:
-        """Delete a key, live or expired; whether it was there."""
+    def remove(self, key: bytes, *, moved: bool = False) -> bool:
+        """Delete a key, live or expired; whether it was there. `moved`: the value goes on under another key."""
         slot = (tagged_slot(key) if OPENING_BRACE in key else crc_hqx(key, 0)) & SLOT_MASK
         whole = table = self.tables[slot]
         if whole.parts is not None:
@@ -213,6 +215,8 @@ class Database:
             self._emptied(slot, whole, key)
             freed_bytes += table.allocated_bytes
         self.keyspace.used_bytes -= freed_bytes
+        if entry.value.__class__ is not bytes and not moved:
+            self.keyspace.bury(entry.value)
         if self.watches:
             self.changed(key)
         return True

@@ -12,6 +12,7 @@ flushed databases counts until it is freed.
 import random
 from collections import deque
 from collections.abc import Callable
+from typing import Any
 
 from minidist.engines.keyspace.database import Database
 from minidist.engines.keyspace.eviction import Evictor, Policy
@@ -25,6 +26,9 @@ EXPIRY_ROUND_MS = 100
 STEP_ENTRIES = 1000
 # Keys evicted in one step: half a millisecond. One is enough for most commands, as the limit is looked at before each.
 STEP_EVICTIONS = 200
+# Values from so many bytes on are freed in steps, so many pieces at a time: a quarter of a millisecond.
+LARGE_BYTES = 256 * 1024
+STEP_PIECES = 4
 
 
 class Keyspace:
@@ -47,6 +51,7 @@ class Keyspace:
         self.notified = 0  # kinds of keyspace events that are published (events.py)
         self.on_event: Callable[[int, int, bytes, bytes], object] = lambda number, kind, event, key: None
         self._garbage: deque[list[Table]] = deque()
+        self._rubble: deque[list[Any]] = deque()  # what large values were made of
         self._garbage_slot = 0
         self.garbage_keys = 0
 
@@ -55,13 +60,15 @@ class Keyspace:
     def maintain(self, now_ms: int) -> None:
         """One bounded step of freeing, of eviction or of active expiry; `alarm_ms` may be past again afterwards."""
         self.alarm_ms = NEVER
-        if self._garbage:
+        if self._rubble:
+            self._clear_rubble()
+        elif self._garbage:
             self.free_step()
         elif self.used_bytes > self.limit_bytes and self.make_room(now_ms):
             return
         elif self.active_expiry:
             self.expire_step(now_ms)
-        if self._garbage:
+        if self._garbage or self._rubble:
             self.set_alarm(0)
         elif self.active_expiry:
             self.wake_at(min(database.due[0][0] if database.due else NEVER for database in self.databases))
@@ -107,6 +114,20 @@ class Keyspace:
         self._garbage.append(tables)
         self.set_alarm(0)
         self.garbage_keys += count
+
+    def bury(self, value: Any) -> None:
+        """A value has lost its key for good: a large one is taken apart in steps; at once would take long."""
+        if isinstance(value, bytes | bytearray) or value.memory_bytes < LARGE_BYTES:
+            return
+        self._rubble += value.pieces()
+        self.set_alarm(0)
+
+    def _clear_rubble(self) -> None:
+        """Free a few pieces of large values: some hundred elements each."""
+        pieces = self._rubble[0]
+        del pieces[-STEP_PIECES:]
+        if not pieces:
+            self._rubble.popleft()
 
     def free_step(self) -> None:
         """Free STEP_ENTRIES keys of flushed databases, or a table more."""

@@ -13,7 +13,7 @@ removing elements cannot leave many small blocks behind.
 
 from collections.abc import Iterator
 from itertools import chain
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from minidist.engines.keyspace.memory import BYTES_OBJECT
 
@@ -40,6 +40,9 @@ class List:
         self._blocks: list[list[bytes]] = []
         self.length = 0
         self.memory_bytes = LIST_BYTES
+
+    def pieces(self) -> list[list[Any]]:
+        return [self._blocks]
 
     def __len__(self) -> int:
         return self.length

@@ -51,6 +51,9 @@ class Members(Generic[V]):
         self.count = 0
         self.memory_bytes = MEMBERS_OBJECT + DICT_OBJECT + self.whole.__sizeof__()
 
+    def pieces(self) -> list[list[Any]]:
+        return [] if self.parts is NO_PARTS else [self.parts]
+
     def __len__(self) -> int:
         return self.count
 

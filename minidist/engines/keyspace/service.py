@@ -13,7 +13,6 @@ shell empties it after each run.
 
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from minidist.engines.keyspace import events
 from minidist.engines.keyspace.errors import (
@@ -26,6 +25,7 @@ from minidist.engines.keyspace.errors import (
 )
 from minidist.engines.keyspace.eviction import Policy, count_use
 from minidist.engines.keyspace.keyspace import Keyspace
+from minidist.engines.keyspace.outputs import ALARM, Output, Push, Release, Resume
 from minidist.engines.keyspace.publishing import Publishing, Sessions
 from minidist.engines.keyspace.registry import Command, CommandTable
 from minidist.engines.keyspace.scripting import Scripts
@@ -51,58 +51,6 @@ OF_SUBSCRIBERS = frozenset(
 )
 # Commands that MONITOR does not show.
 HIDDEN = frozenset({"admin", "skip_monitor"})
-
-
-@dataclass(frozen=True, slots=True)
-class End:
-    """Close the connection of a session; what was written to it goes out first unless `at_once`."""
-
-    session: Session
-    at_once: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Resume:
-    """Waiting sessions may go on: run what was left of their commands."""
-
-
-@dataclass(frozen=True, slots=True)
-class Named:
-    """A client has said its name, `session.name`; faults may choose clients by it."""
-
-    session: Session
-
-
-@dataclass(frozen=True, slots=True)
-class Admitted:
-    """A client has authenticated: read on without the limits for strangers."""
-
-    session: Session
-
-
-@dataclass(frozen=True, slots=True)
-class Alarm:
-    """`keyspace.alarm_ms` was lowered: call `wake` then."""
-
-
-@dataclass(frozen=True, slots=True)
-class Release:
-    """A session has waited for a key and does so no longer: send the reply, and run what was left of its commands."""
-
-    session: Session
-    reply: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class Push:
-    """A message for sessions that did not ask for it just now: send it to each."""
-
-    sessions: Sequence[Session]
-    message: bytes
-
-
-ALARM = Alarm()
-Output = Admitted | Alarm | End | Named | Push | Release | Resume
 
 
 class Service:

@@ -83,6 +83,10 @@ class SortedSet(Members[Pair]):
         self.order: Any = Short()  # or a SortedList of pairs
         self.memory_bytes += SHORT_BYTES
 
+    def pieces(self) -> list[list[Any]]:
+        ordered = [] if isinstance(self.order, Short) else [self.order._lists]  # SortedList's own pieces
+        return [*super().pieces(), *ordered]
+
     @classmethod
     def of(cls, scores: Iterable[tuple[bytes, float]]) -> "SortedSet":
         made = cls()

@@ -13,7 +13,7 @@ Source: https://redis.io/docs/latest/develop/data-types/streams/
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from minidist.engines.keyspace.errors import CommandError
 from minidist.engines.keyspace.memory import BYTES_OBJECT
@@ -115,6 +115,9 @@ class Stream:
         self.entries_added = 0
         self.max_deleted_id = 0
         self.groups: dict[bytes, Group] = {}
+
+    def pieces(self) -> list[list[Any]]:
+        return [self.entries.ids, self.entries.values]
 
     def __len__(self) -> int:
         return len(self.entries)

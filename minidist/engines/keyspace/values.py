@@ -15,7 +15,7 @@ false: a type whose keys stay without elements, as streams do, is always true (`
 Check all arguments before `make`: an empty collection must not stay behind when a command fails.
 """
 
-from typing import ClassVar, Protocol, Self, TypeVar
+from typing import Any, ClassVar, Protocol, Self, TypeVar
 
 from minidist.engines.keyspace import events
 from minidist.engines.keyspace.database import Database
@@ -37,6 +37,10 @@ class Collection(Protocol):
 
     def __copy__(self) -> Self:
         """A copy that shares nothing that can change, for COPY."""
+        ...
+
+    def pieces(self) -> list[list[Any]]:
+        """The lists that hold a large one's parts: when it is gone they are emptied in steps. Nobody uses it after."""
         ...
 
     @property

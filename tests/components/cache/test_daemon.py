@@ -97,6 +97,7 @@ def test_an_idle_client_is_small():
             # The first connections pay for code and buffers that all share.
             for _ in range(50):
                 assert ask(stack.enter_context(connect(ready)), b"PING") == b"+PONG\r\n"
+            assert ask(stack.enter_context(connect(ready)), b"COMMAND COUNT").startswith(b":")  # all modules are there
             assert rss_bytes(process.pid) < IDLE_NODE_BYTES
             before = rss_bytes(process.pid)
             for _ in range(IDLE_CLIENTS):

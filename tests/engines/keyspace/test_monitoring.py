@@ -2,7 +2,7 @@
 
 import pytest
 
-from minidist.engines.keyspace.service import Push
+from minidist.engines.keyspace.outputs import Push
 from minidist.wire.resp import Pipeline
 
 

@@ -4,7 +4,7 @@ import pytest
 
 from minidist.engines.keyspace.events import parse_events, show_events
 from minidist.engines.keyspace.eviction import Policy
-from minidist.engines.keyspace.service import Push
+from minidist.engines.keyspace.outputs import Push
 from minidist.wire.resp import Pipeline
 from minidist.wire.resp_plain import split_inline
 

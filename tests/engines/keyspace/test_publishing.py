@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from minidist.engines.keyspace.outputs import Push
 from minidist.engines.keyspace.publishing import Patterns, beginning_of
-from minidist.engines.keyspace.service import Push
 from minidist.wire.resp_replies import bulks
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from minidist.engines.keyspace.service import Admitted, Alarm, End, Named, Resume
+from minidist.engines.keyspace.outputs import Admitted, Alarm, End, Named, Resume
 from minidist.engines.keyspace.users import Users
 
 SECRET = {b"default": b"secret", b"ann": b"pw"}

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from minidist.engines.keyspace import events
-from minidist.engines.keyspace.service import Release
+from minidist.engines.keyspace.outputs import Release
 
 # --- any of them, in any order ---------------------------------------------------------------------------------------
 

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from minidist.engines.keyspace.events import ALL, STREAM
-from minidist.engines.keyspace.service import Release
+from minidist.engines.keyspace.outputs import Release
 from minidist.engines.keyspace.stream_blocks import MAP_BYTES, Account, BlockMap
 from minidist.engines.keyspace.streams import Stream, Trim
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from minidist.engines.keyspace.service import Release, Resume
+from minidist.engines.keyspace.outputs import Release, Resume
 
 
 @pytest.fixture

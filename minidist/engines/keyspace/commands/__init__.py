@@ -11,8 +11,8 @@ from minidist.engines.keyspace.registry import CommandTable
 # In the order of the reference page.
 MODULES = (
     "strings", "counters", "lcs", "bitmaps", "bitfields", "keys", "expiry", "sorting", "dumps", "lists", "list_moves",
-    "hashes", "sets", "sortedsets", "sortedset_ranges", "sortedset_pops", "sortedset_combinations", "geo",
-    "streams", "stream_reads", "stream_groups", "stream_info", "hyperloglogs", "transactions", "publishing", "scripting",
+    "hashes", "sets", "sortedsets", "sortedset_ranges", "sortedset_pops", "sortedset_combinations", "geo", "streams",
+    "stream_reads", "stream_groups", "stream_info", "hyperloglogs", "transactions", "publishing", "scripting",
     "connection", "clients", "introspection", "databases", "server", "monitoring",
 )  # fmt: skip
 FIRST = frozenset(

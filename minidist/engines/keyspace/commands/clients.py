@@ -10,8 +10,8 @@ from collections.abc import Callable
 from minidist.engines.keyspace.arguments import LARGEST, integer
 from minidist.engines.keyspace.commands.connection import check_name, set_name
 from minidist.engines.keyspace.errors import SYNTAX, CommandError, printable
+from minidist.engines.keyspace.outputs import End
 from minidist.engines.keyspace.registry import CommandTable
-from minidist.engines.keyspace.service import End
 from minidist.engines.keyspace.session import Session
 from minidist.wire.resp_plain import Command as Arguments
 from minidist.wire.resp_plain import strict_integer

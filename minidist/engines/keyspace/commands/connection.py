@@ -2,9 +2,9 @@
 
 from minidist.engines.keyspace.arguments import integer
 from minidist.engines.keyspace.errors import SYNTAX, WRONG_PASSWORD, CommandError, printable, wrong_arity
+from minidist.engines.keyspace.outputs import Admitted, Named
 from minidist.engines.keyspace.publishing import pong
 from minidist.engines.keyspace.registry import CommandTable
-from minidist.engines.keyspace.service import Admitted, Named
 from minidist.engines.keyspace.session import Session
 from minidist.engines.keyspace.users import DEFAULT_USER
 from minidist.wire.resp_plain import Command as Arguments

@@ -114,7 +114,7 @@ def _rename(database: Database, source: bytes, destination: bytes, entry: Entry)
 def move(source: Database, key: bytes, destination: Database, new_key: bytes, entry: Entry) -> None:
     """Take a value with its lifetime from one key to another, overwriting what is there."""
     value, touched_ms, expires_ms = entry.value, entry.touched_ms, entry.expires_ms
-    source.remove(key)
+    source.remove(key, moved=True)
     destination.remove(new_key)
     destination.put(new_key, value, touched_ms, expires_ms)
 
