@@ -32,7 +32,9 @@ from minidist.sim.swarm import ENOUGH_FAULTS, ENOUGH_KINDS
 from minidist.sim.wiretap import Message, Wiretap
 from minidist.sim.world import World
 
-HERE = os.path.dirname(__file__) + os.sep
+_PACKAGE = os.path.dirname(os.path.dirname(__file__))
+# What lies between a run and the code that it runs.
+OURS = (os.path.join(_PACKAGE, "sim", ""), os.path.join(_PACKAGE, "testing", ""))
 MIN_SIMULATED_S, MIN_OK, MIN_CLIENTS = 30.0, 300, 4
 # What a run may take, in virtual time and in steps (about ten minutes of real time); more is no progress.
 MAX_TIME_S = 30 * 86400.0
@@ -219,7 +221,7 @@ async def _scenario(sim: Simulation, scenario: Scenario) -> None:
 def _story(error: Exception) -> str:
     """The traceback, from where it leaves the simulation and enters the scenario."""
     told = traceback.TracebackException.from_exception(error)
-    frames = list(itertools.dropwhile(lambda frame: frame.filename.startswith(HERE), told.stack))
+    frames = list(itertools.dropwhile(lambda frame: frame.filename.startswith(OURS), told.stack))
     told.stack = traceback.StackSummary.from_list(frames or told.stack)
     return "".join(told.format()).rstrip()
 

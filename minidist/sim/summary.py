@@ -55,6 +55,9 @@ def _value(value: Any) -> str:
         return value.decode("utf-8", "replace")
     if isinstance(value, list):
         return " ".join(_value(each) for each in value[:MAX_WORDS]) + (" …" if len(value) > MAX_WORDS else "")
+    if isinstance(value, dict):
+        pairs = [f"{_value(key)}={_value(each)}" for key, each in list(value.items())[:MAX_WORDS]]
+        return " ".join(pairs) + (" …" if len(value) > MAX_WORDS else "")
     return "nil" if value is None else str(value)
 
 

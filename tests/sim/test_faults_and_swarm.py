@@ -278,9 +278,10 @@ def test_what_hosts_say_is_kept_with_them():
         (b"-ERR no\r\n", "-ERR no"),
         (b"GET /a HTTP/1.1\r\nHost: x\r\n\r\n", "GET /a"),
         (b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi", "200 OK  hi"),
-        (Encoder().encode(Kind.SEND, "raft.append", {"term": 3}), "SEND raft.append {'term': 3}"),
+        (Encoder().encode(Kind.SEND, "raft.append", {"term": 3}), "SEND raft.append term=3"),
         (b"plain words\n", "plain words"),
         (b"GET c0\n", "GET c0"),
+        (b"%2\r\n$6\r\nserver\r\n$5\r\nredis\r\n$5\r\nproto\r\n:3\r\n", "server=redis proto=3"),
         (b"\x00\x01\x02", "3 bytes"),
     ],
 )
