@@ -14,8 +14,9 @@ KEYS = 100_000
 WARM_UP_COUNT = 20_000
 # (test of redis-benchmark, pipeline) -> (must, aim) for throughput, must for CPU. MSET counts commands of ten keys.
 TARGETS = {1: (Target(0.8, 1.0), Target(1.4, higher=False)), 16: (Target(0.5, 0.8), Target(2.0, higher=False))}
-CASES = [(test, pipeline) for pipeline in (1, 16) for test in ("get", "set")]
-OTHERS = [(test, pipeline) for pipeline in (1, 16) for test in ("incr", "mset", "ping_mbulk")]
+TESTS = ("get", "set", "incr", "lpush", "hset", "zadd")
+CASES = [(test, pipeline) for pipeline in (1, 16) for test in TESTS]
+OTHERS = [(test, pipeline) for pipeline in (1, 16) for test in ("mset", "ping_mbulk")]
 
 
 def run(settings: Settings, cores: Cores, folder: Path) -> Result:
