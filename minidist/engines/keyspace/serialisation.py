@@ -81,12 +81,10 @@ Parts = tuple[int, Iterable[bytes]]
 """The type, and the bytes that follow it."""
 
 
-def _write_list(value: List) -> Parts:
-    return LIST, (length_bytes(len(value)), *map(string_bytes, value))
-
-
-def _write_set(value: Set) -> Parts:
-    return SET, (length_bytes(len(value)), *map(string_bytes, value))
+def _elements(value: Value) -> Iterator[bytes]:
+    """Of a list or a set."""
+    yield length_bytes(len(value))
+    yield from map(string_bytes, value)
 
 
 def _write_hash(value: Hash) -> Parts:
@@ -100,8 +98,8 @@ def _write_sorted_set(value: SortedSet) -> Parts:
 
 
 WRITERS: dict[type, Callable[[Value], Parts]] = {
-    List: _write_list,
-    Set: _write_set,
+    List: lambda value: (LIST, _elements(value)),
+    Set: lambda value: (SET, _elements(value)),
     Hash: _write_hash,
     SortedSet: _write_sorted_set,
     Stream: lambda value: (STREAM_7, stream_parts(value)),

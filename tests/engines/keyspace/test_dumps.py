@@ -3,11 +3,13 @@
 import copy
 import random
 import struct
+import tracemalloc
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from minidist.engines.keyspace.eviction import Policy
 from minidist.engines.keyspace.hashes import Hash
 from minidist.engines.keyspace.listpacks import listpack, read_elements
 from minidist.engines.keyspace.lists import List
@@ -249,6 +251,7 @@ def small_payloads(client) -> list[bytes]:
     integers = struct.pack("<IIhh", 2, 2, -5, 7)
     packed = bytes((11,)) + string_bytes(integers)
     theirs = [bytes((kind,)) + length_bytes(len(texts)) + texts for kind in (16, 17, 20)]
+    theirs += [bytes((kind,)) + stream_content(form) for kind, form in STREAM_FORMS]
     return [*ours, *theirs, packed, b"\x12\x02\x01\x01a\x02" + length_bytes(len(texts)) + texts, b"\x00\xc1ab"]
 
 
@@ -296,8 +299,14 @@ HUGE = [b"\x81" + b"\xff" * 8, b"\x80\x7f\xff\xff\xff", b"\x80\x00\xff\xff\xff"]
 )
 def test_claimed_sizes_are_not_believed(content):
     for each in (content, content + b"\x01a" * 5, b"\x00\xc3\x05" + content[1:] + b"aaaaa"):
-        with pytest.raises(Malformed):
-            restore(sealed(each))
+        payload = sealed(each)
+        tracemalloc.start()
+        try:
+            with pytest.raises(Malformed):
+                restore(payload)
+            assert tracemalloc.get_traced_memory()[1] < 20_000
+        finally:
+            tracemalloc.stop()
 
 
 @pytest.mark.parametrize(
@@ -360,6 +369,17 @@ def test_lifetimes_and_idle_times(client, world):
     assert client.show("EXISTS", "a") == "0"
 
 
+def test_how_often_it_was_used(client, world):
+    """FREQ counts under an LFU policy, where IDLETIME is ignored."""
+    world.keyspace.evictor.policy = Policy.ALLKEYS_LFU
+    client.show("SET", "k", "v")
+    payload = payload_of(client)
+    assert client.show("RESTORE", "a", 0, payload, "FREQ", 200) == "OK"
+    assert client.show("OBJECT", "FREQ", "a") == "200"
+    assert client.show("RESTORE", "b", 0, payload, "IDLETIME", 10**6) == "OK"
+    assert client.show("OBJECT", "FREQ", "b") == "5"
+
+
 def test_every_change_is_booked(client, world):
     before = world.keyspace.used_bytes
     for lines in commands().values():
@@ -371,3 +391,59 @@ def test_every_change_is_booked(client, world):
         assert client.show("RESTORE", "k", 1, payload, "ABSTTL", "REPLACE") == "OK"
     client.show("DEL", "r")
     assert world.keyspace.used_bytes == before
+
+
+def test_who_waits_for_a_key_is_served(client, world):
+    client.show("RPUSH", "k", "a", "b")
+    payload = payload_of(client)
+    waiter = world.client()
+    assert waiter.send("BLPOP", "r", 0) == b""
+    assert client.show("RESTORE", "r", 0, payload) == "OK"
+    assert client.show("LRANGE", "r", 0, -1) == '["b"]'
+
+
+def test_watches_see_it(client, world):
+    client.show("SET", "k", "v")
+    payload = payload_of(client)
+    other = world.client()
+    other.show("WATCH", "k")
+    client.show("RESTORE", "k", 0, payload, "REPLACE")
+    other.show("MULTI")
+    other.show("GET", "k")
+    assert other.show("EXEC") == "nil"
+
+
+def stream_content(form: int) -> bytes:
+    """One entry, one group, two consumers: one has the entry pending, the other was never active."""
+    entries = listpack([1, 0, 1, b"f", 0, 2, 0, 0, b"v", 4])
+    stream = b"\x01\x10" + (7 << 64).to_bytes(16, "big") + length_bytes(len(entries)) + entries + b"\x01\x07\x00"
+    counters = b"\x07\x00\x03\x00\x09" if form >= 2 else b""
+    pending = b"\x01" + (7 << 64).to_bytes(16, "big") + struct.pack("<q", 5000) + b"\x02"
+    group = b"\x01g\x07\x00" + (b"\x09" if form >= 2 else b"") + pending + b"\x02"
+    active, never = (struct.pack("<q", each) if form >= 3 else b"" for each in (4000, -1))
+    ann = b"\x03ann" + struct.pack("<q", 6000) + active + b"\x01" + (7 << 64).to_bytes(16, "big")
+    bob = b"\x03bob" + struct.pack("<q", 6000) + never + b"\x00"
+    return stream + counters + b"\x01" + group + ann + bob
+
+
+STREAM_FORMS = [(15, 1), (19, 2), (21, 3)]
+
+
+@pytest.mark.parametrize(("kind", "form"), STREAM_FORMS)
+def test_streams_of_every_version(kind, form, client):
+    stream = restore(sealed(bytes((kind,)) + stream_content(form), 11))
+    group = stream.groups[b"g"]
+    assert [(each.name, each.seen_ms, each.active_ms) for each in group.sorted_consumers()] == [
+        (b"ann", 6000, 4000 if form == 3 else 6000),
+        (b"bob", 6000, None if form == 3 else 6000),
+    ]
+    pending = group.pending.get(7 << 64)
+    assert (pending.consumer.name, pending.delivered_ms, pending.deliveries) == (b"ann", 5000, 2)
+    assert (stream.last_id, stream.entries_added, stream.max_deleted_id) == (
+        (7 << 64, 9, 3 << 64) if form > 1 else (7 << 64, 1, 0)
+    )
+    assert plain(restore(dump(stream)))[:2] == plain(stream)[:2]
+    content = bytes((kind,)) + stream_content(form)
+    for at in range(len(content)):
+        with pytest.raises(Malformed):
+            restore(sealed(content[:at]))
