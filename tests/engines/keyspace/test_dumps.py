@@ -217,6 +217,25 @@ def test_there_and_back(value):
         assert plain(back) == plain(value)
 
 
+def test_there_and_back_through_a_real_server(redis_client):
+    """What we write, as Redis understands it and writes it itself, in its own forms."""
+    redis = redis_client()
+
+    @given(VALUES)
+    @settings(max_examples=100, deadline=None)
+    def passes(value):
+        assert redis.show(b"RESTORE", b"k", b"0", dump(value), b"REPLACE") == "OK"
+        back = restore(payload_of(redis))
+        if isinstance(value, SortedSet):
+            assert list(back.order) == list(value.order)
+        elif isinstance(value, Hash | Set):
+            assert sorted(back.items()) == sorted(value.items())
+        else:
+            assert plain(back) == plain(value)
+
+    passes()
+
+
 @given(st.lists(st.binary(max_size=300) | st.integers(-(1 << 63), (1 << 63) - 1)))
 @settings(max_examples=100)
 def test_listpacks(elements):
