@@ -12,10 +12,10 @@ room for a tenth of the keys; our node and redis-server get the memory that so m
     scan    zipf, and twice in the trace something reads through all keys once
     loop    the same keys round and round, a fifth more of them than fit
 
-Beside them `exact lru` evicts the least recently used key without sampling, and `optimum` (Belady) the one that is asked
-for again latest: nobody can do better. Everything is drawn from one seed, so ours is the same in every run. Ours lives
-by service time, a millisecond for each request; redis-server by its own clock, which for LRU ticks in seconds, while a
-trace takes some ten: its LRU would do better in a longer run.
+Beside them `exact lru` evicts the least recently used key without sampling, and `optimum` (Belady) the one that is
+asked for again latest: nobody can do better. Everything is drawn from one seed, so ours is the same in every run. Ours
+lives by service time, a millisecond for each request; redis-server by its own clock, which for LRU ticks in seconds,
+while a trace takes some ten: its LRU would do better in a longer run.
 """
 
 import argparse
