@@ -152,7 +152,7 @@ class CommandTable:
     `direct` holds those whose function may be called without further checks when nothing is special about the session.
 
     A node does not wait for modules that it may never need: those in `pending` are loaded by `load_next`, one at a
-    time, when there is time for it, or all of them when a command is not known yet.
+    time, when there is time for it, or as many as it takes until a command is known.
     """
 
     def __init__(self) -> None:
@@ -234,8 +234,9 @@ class CommandTable:
 
     def find(self, name: bytes) -> Command | None:
         """By any spelling."""
-        found = self.by_bytes.get(name) or self.by_bytes.get(name.upper())
-        return self.complete().find(name) if found is None and self.pending else found
+        while (found := self.by_bytes.get(name) or self.by_bytes.get(name.upper())) is None and self.pending:
+            self.load_next()
+        return found
 
     def load_next(self) -> None:
         """Add the commands of the first module that waits, and tell `on_load` of them."""

@@ -9,7 +9,6 @@ The interpreter is made when the first script comes, and made anew after SCRIPT 
 """
 
 from collections.abc import Callable
-from hashlib import sha1
 from typing import TYPE_CHECKING, Any
 
 from minidist.engines.keyspace.errors import CommandError, printable
@@ -75,6 +74,8 @@ class Scripts:
 
     def load(self, source: bytes) -> Script:
         """Compile a script, or find it. Raises CommandError."""
+        from hashlib import sha1  # not for a node's start
+
         name = sha1(source).hexdigest()
         script = self.scripts.get(name)
         if script is None:

@@ -15,20 +15,9 @@ MODULES = (
     "stream_reads", "stream_groups", "stream_info", "hyperloglogs", "transactions", "publishing", "scripting",
     "connection", "clients", "introspection", "databases", "server", "monitoring",
 )  # fmt: skip
-FIRST = frozenset(
-    {
-        "strings",
-        "counters",
-        "keys",
-        "expiry",
-        "transactions",
-        "connection",
-        "clients",
-        "introspection",
-        "databases",
-        "server",
-    }
-)
+FIRST = ("strings", "counters", "keys", "expiry", "transactions", "connection")
+# The others in the order in which clients are likely to need them.
+SOON = ("clients", "server", "databases", "introspection", "lists", "hashes", "sets", "sortedsets")
 
 
 def module_table(name: str) -> CommandTable:
@@ -50,9 +39,8 @@ def all_commands() -> CommandTable:
 def first_commands() -> CommandTable:
     """The table that a node starts with; the other modules are pending."""
     table = CommandTable()
-    for name in MODULES:
-        if name in FIRST:
-            table.include(module_table(name))
-        else:
-            table.pending.append(partial(module_table, name))
+    for name in FIRST:
+        table.include(module_table(name))
+    later = [name for name in MODULES if name not in FIRST and name not in SOON]
+    table.pending = [partial(module_table, name) for name in (*SOON, *later)]
     return table
