@@ -13,6 +13,7 @@ from bisect import bisect_left, bisect_right, insort
 from collections.abc import Iterable
 from dataclasses import dataclass
 from math import inf, nextafter
+from operator import itemgetter
 from random import Random
 from typing import Any, ClassVar
 
@@ -120,13 +121,13 @@ class SortedSet(Members[Pair]):
     def positions(self, limits: ScoreRange | MemberRange) -> tuple[int, int]:
         """Where a range starts and stops; start is not before stop where it is empty. O(log N).
 
-        For a range of members all scores must be the same; otherwise what is found is some of them, as in Redis.
+        A range of members supposes that all have one score. Where they have not, the order by score is searched as if
+        it were one of members, as Redis does.
         """
         if isinstance(limits, ScoreRange):
             return self._above(limits.low, limits.without_low), self._above(limits.high, not limits.without_high)
-        score = self.order[0][0] if self.count else 0.0
-        start = self._member_position(score, limits.low, after=limits.without_low)
-        return start, self._member_position(score, limits.high, after=not limits.without_high)
+        start = self._member_position(limits.low, after=limits.without_low)
+        return start, self._member_position(limits.high, after=not limits.without_high)
 
     def _above(self, score: float, after: bool) -> int:
         """The position of the first with this score or a higher one; `after` those with this score."""
@@ -136,9 +137,13 @@ class SortedSet(Members[Pair]):
             score = nextafter(score, inf)
         return int(self.order.bisect_left((score,)))
 
-    def _member_position(self, score: float, member: bytes | None, after: bool) -> int:
-        if member is None:
+    def _member_position(self, member: bytes | None, after: bool) -> int:
+        if member is None or not self.count:
             return self.count
+        score = self.order[0][0]
+        if self.order[-1][0] != score:
+            by_member = bisect_right if after else bisect_left
+            return by_member(self.order, member, key=itemgetter(1))
         return int(self.order.bisect_right((score, member)) if after else self.order.bisect_left((score, member)))
 
     def pairs(self, start: int, stop: int, backward: bool = False) -> list[Pair]:

@@ -2,7 +2,7 @@
 
 from minidist.engines.keyspace.arguments import integer, option
 from minidist.engines.keyspace.errors import CommandError
-from minidist.engines.keyspace.registry import CommandTable
+from minidist.engines.keyspace.registry import CommandTable, Keys
 from minidist.engines.keyspace.scripting import Script
 from minidist.engines.keyspace.session import Session
 from minidist.wire.resp_plain import Command as Arguments
@@ -13,6 +13,7 @@ TABLE = CommandTable()
 command = TABLE.command
 
 RUNS = "Depends on the script that is executed."
+KEYS_OF_A_SCRIPT = Keys(counted=2)
 
 
 def _run(session: Session, script: Script, args: Arguments, now_ms: int, *, read_only: bool = False) -> bytes:
@@ -26,7 +27,7 @@ def _run(session: Session, script: Script, args: Arguments, now_ms: int, *, read
 
 
 @command(
-    "EVAL", arity=-3, flags="noscript stale skip_monitor movablekeys", since="2.6.0",
+    "EVAL", arity=-3, flags="noscript stale skip_monitor movablekeys", keys=KEYS_OF_A_SCRIPT, since="2.6.0",
     group="scripting", summary="Executes a server-side Lua script.", complexity=RUNS,
 )  # fmt: skip
 def eval_(session: Session, args: Arguments, now_ms: int) -> bytes:
@@ -34,7 +35,7 @@ def eval_(session: Session, args: Arguments, now_ms: int) -> bytes:
 
 
 @command(
-    "EVALSHA", arity=-3, flags="noscript stale skip_monitor movablekeys", since="2.6.0",
+    "EVALSHA", arity=-3, flags="noscript stale skip_monitor movablekeys", keys=KEYS_OF_A_SCRIPT, since="2.6.0",
     group="scripting", summary="Executes a server-side Lua script by SHA1 digest.", complexity=RUNS,
 )  # fmt: skip
 def evalsha(session: Session, args: Arguments, now_ms: int) -> bytes:
@@ -42,8 +43,8 @@ def evalsha(session: Session, args: Arguments, now_ms: int) -> bytes:
 
 
 @command(
-    "EVAL_RO", arity=-3, flags="noscript readonly stale skip_monitor movablekeys", since="7.0.0",
-    group="scripting", summary="Executes a read-only server-side Lua script.", complexity=RUNS,
+    "EVAL_RO", arity=-3, flags="noscript readonly stale skip_monitor movablekeys", keys=KEYS_OF_A_SCRIPT,
+    since="7.0.0", group="scripting", summary="Executes a read-only server-side Lua script.", complexity=RUNS,
 )  # fmt: skip
 def eval_ro(session: Session, args: Arguments, now_ms: int) -> bytes:
     return _run(session, session.service.scripts.load(args[1]), args, now_ms, read_only=True)
@@ -51,7 +52,8 @@ def eval_ro(session: Session, args: Arguments, now_ms: int) -> bytes:
 
 @command(
     "EVALSHA_RO", arity=-3, flags="noscript readonly stale skip_monitor movablekeys",
-    since="7.0.0", group="scripting", summary="Executes a read-only server-side Lua script by SHA1 digest.",
+    keys=KEYS_OF_A_SCRIPT, since="7.0.0", group="scripting",
+    summary="Executes a read-only server-side Lua script by SHA1 digest.",
     complexity=RUNS,
 )  # fmt: skip
 def evalsha_ro(session: Session, args: Arguments, now_ms: int) -> bytes:
