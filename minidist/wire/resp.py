@@ -154,7 +154,7 @@ def _same_shape(data: bytes, lines: list[bytes]) -> Pipeline | None:
     count, header, name, header_1, first, header_2, second, _ = lines
     if _HEADERS.get(len(name)) != header or _HEADERS.get(len(first)) != header_1:
         return None
-    head = b"%b\r\n%b\r\n%b\r\n%b\r\n" % (count, header, name, header_1)
+    head = data[: len(count) + len(header) + len(name) + len(header_1) + 8]
     if count == b"*2":
         times, rest = divmod(len(data), len(head) + len(first) + 2)
         if rest:
