@@ -26,19 +26,9 @@ class Carrier(Protocol):
 class Transaction:
     """Commands queued since MULTI. A command that was refused while queueing makes EXEC abort."""
 
-    __slots__ = ("commands", "refused")
-
-    def __init__(self) -> None:
-        self.commands: list[tuple[Command, Arguments]] = []
-        self.refused = False
-
-
-class Session:
-    """One client. `gated` is false while its commands may run straight from the table: see Service.run."""
-
     __slots__ = (
-        "asleep", "authenticated", "carrier", "created_ms", "database", "ended", "executing", "gated", "id",
-        "last_command", "last_ms", "library_name", "library_version", "name", "no_evict", "no_touch", "null",
+        "asleep", "authenticated", "carrier", "commands", "created_ms", "database", "ended", "executing", "gated", "id",
+        "last_command", "last_ms", "lib_name", "lib_version", "name", "no_evict", "no_touch", "null", "refused",
         "replies_off", "resp3", "service", "skip_replies", "subscriptions", "transaction", "user", "wait", "watches",
     )  # fmt: skip
 
@@ -51,8 +41,8 @@ class Session:
         self.last_command: Command | None = None
         self.ended = False  # nothing more is run; the shell closes the connection
         self.name = b""
-        self.library_name = b""
-        self.library_version = b""
+        self.lib_name = b""
+        self.lib_version = b""
         self.watches: dict[tuple[int, bytes], Watch] = {}
         self.wait: Wait | None = None  # for a key
         self.subscriptions = Subscriptions()

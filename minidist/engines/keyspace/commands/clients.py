@@ -60,8 +60,8 @@ def describe(session: Session, now_ms: int) -> str:
         "user": session.user.decode("utf-8", "backslashreplace"),
         "redir": -1,
         "resp": 3 if session.resp3 else 2,
-        "lib-name": session.library_name.decode(),
-        "lib-ver": session.library_version.decode(),
+        "lib-name": session.lib_name.decode(),
+        "lib-ver": session.lib_version.decode(),
     }
     return " ".join(f"{field}={value}" for field, value in fields.items())
 
@@ -156,9 +156,9 @@ def client_setinfo(session: Session, args: Arguments, now_ms: int) -> bytes:
         raise CommandError(f"ERR Unrecognized option '{printable(args[2])}'")
     check_name(args[3], attribute.decode().lower())
     if attribute == b"LIB-NAME":
-        session.library_name = args[3]
+        session.lib_name = args[3]
     else:
-        session.library_version = args[3]
+        session.lib_version = args[3]
     return OK
 
 
