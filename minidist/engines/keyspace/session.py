@@ -26,9 +26,19 @@ class Carrier(Protocol):
 class Transaction:
     """Commands queued since MULTI. A command that was refused while queueing makes EXEC abort."""
 
+    __slots__ = ("commands", "refused")
+
+    def __init__(self) -> None:
+        self.commands: list[tuple[Command, Arguments]] = []
+        self.refused = False
+
+
+class Session:
+    """One client. `gated` is false while its commands may run straight from the table: see Service.run."""
+
     __slots__ = (
-        "asleep", "authenticated", "carrier", "commands", "created_ms", "database", "ended", "executing", "gated", "id",
-        "last_command", "last_ms", "lib_name", "lib_version", "name", "no_evict", "no_touch", "null", "refused",
+        "asleep", "authenticated", "carrier", "created_ms", "database", "ended", "executing", "gated", "id",
+        "last_command", "last_ms", "lib_name", "lib_version", "name", "no_evict", "no_touch", "null",
         "replies_off", "resp3", "service", "skip_replies", "subscriptions", "transaction", "user", "wait", "watches",
     )  # fmt: skip
 
