@@ -16,7 +16,7 @@ from collections.abc import Callable
 from typing import Any
 
 from minidist.runtime import logs
-from minidist.runtime.channel import Channel, ChannelLost
+from minidist.runtime.channel import Channel
 from minidist.runtime.collector import Collector
 from minidist.runtime.config import from_table
 from minidist.runtime.endpoint import Endpoint
@@ -36,23 +36,22 @@ class WorkerLease:
         self.channel = channel
         self.held = held
         self.endpoint: Endpoint[Any] | None = None
-        self._asking: asyncio.Task[None] | None = None
+        self._asked: list[Any] = []  # the connections that the parent was asked for
 
     def ask(self) -> None:
         """Ask the parent for room for the connections that wait."""
-        if self._asking is None:
-            self._asking = asyncio.ensure_future(self._ask())
+        if self.endpoint is not None and not self._asked:
+            self._asked = self.endpoint.waiting
+            if self._asked:
+                self.channel.send("lease", len(self._asked))
 
-    async def _ask(self) -> None:
-        assert self.endpoint is not None
-        while asked := self.endpoint.waiting:
-            try:
-                granted: int = await self.channel.request("lease", len(asked))
-            except ChannelLost:
-                return  # the process ends
-            self.held += granted  # (not `+= await`: what is held may have changed meanwhile)
+    def granted(self, amount: int) -> None:
+        """The parent's answer. It counts from here on: the parent may recall it with its next message."""
+        self.held += amount
+        asked, self._asked = self._asked, []
+        if self.endpoint is not None:
             self.endpoint.lease_answered(asked)
-        self._asking = None
+            self.ask()  # for those that came meanwhile
 
     def give_back(self) -> int:
         """The parent recalls what is not used."""
@@ -91,7 +90,7 @@ class Worker:
             "figures", "status", "recall",
         )  # fmt: skip
         handlers = {method: self._when_started(getattr(self, method.replace("-", "_"))) for method in methods}
-        handlers |= {"start": self.start, "decide": self.decide}
+        handlers |= {"start": self.start, "decide": self.decide, "granted": self.granted}
         self.channel = Channel(handlers, lost=self.gone.set)
 
     def _when_started(self, handler: Callable[[Any], Any]) -> Callable[[Any], Any]:
@@ -178,6 +177,10 @@ class Worker:
 
     def status(self, body: None) -> Message:
         return self.running.status()
+
+    def granted(self, amount: int) -> None:
+        if self.lease is not None:
+            self.lease.granted(amount)
 
     def recall(self, body: None) -> int:
         return 0 if self.lease is None else self.lease.give_back()

@@ -8,14 +8,16 @@ the kernel would give every connection to one of them, so the workers inherit on
 Parent and worker talk over a socket pair (channel.py):
 
     parent → worker    start, decide, configure, finish-accepting, drain, add-fault, remove-fault, advance-clock, drift,
-                       reset, recall, figures, status
+                       reset, granted, recall, figures, status
     worker → parent    report, event, lease, spent
 
 A worker gets `start` with everything as it is, and from then on whatever changes, in order; so also one that is
 restarted while things change misses nothing. What the admin port changes (faults, clock, reset, drain) has reached
 every worker before the call returns; what it shows is of the whole. Limits are leased (structures/lease.py): a worker
 that has used up its part holds the new connection until the parent has answered, so that the total holds and nobody is
-refused while any of it is free. A fault's `times` are divided among the workers.
+refused while any of it is free. For that the parent answers one worker after the other: a part must not be on its way
+to one while another, to whom it was given already, is asked what it can spare. A fault's `times` are divided among the
+workers.
 
 A worker ends at end-of-file of its channel: it never outlives its parent.
 """
@@ -64,6 +66,7 @@ class Workers:
         self.restarts = 0
         self._started: dict[int, None] = {}
         self._told: list[asyncio.Future[Any]] = []
+        self._asks: asyncio.Queue[tuple[int, Channel, int]] = asyncio.Queue()  # for how many clients more
         # How often a fault has fired: by worker, and by which life of it.
         self._fired: dict[str, dict[tuple[int, int], int]] = {}
         self._lives = dict.fromkeys(range(1, count + 1), 0)
@@ -90,6 +93,7 @@ class Workers:
             if error is not None:
                 raise error
         self._tasks = [asyncio.create_task(self._keep(index)) for index in indices]
+        self._tasks.append(asyncio.create_task(self._lend()))
 
     def _take_port(self) -> socket.socket:
         listen = self.node.config.listen
@@ -142,7 +146,7 @@ class Workers:
         handlers = {
             "report": lambda report: self.node.reported(index, report),
             "event": lambda event: self._event(index, event),
-            "lease": lambda wanted: self._lease(index, wanted),
+            "lease": lambda wanted: self._asks.put_nowait((index, channel, wanted)),
             "spent": lambda spent: self._spent(index, *spent),
         }
         channel = Channel(handlers, lost=lambda: self._lost(index, channel))
@@ -276,16 +280,26 @@ class Workers:
 
     # --- limits -----------------------------------------------------------------------------------------------------
 
-    async def _lease(self, index: int, wanted: int) -> int:
-        granted = self.pool.grant(index, wanted)
-        if granted < wanted:
-            others = [each for each in self._started if each != index]
-            requests = [self.channels[each].request("recall", None) for each in others]
-            for each, amount in zip(others, await asyncio.gather(*requests, return_exceptions=True), strict=True):
-                if isinstance(amount, int):
-                    self.pool.give_back(each, amount)
-            granted += self.pool.grant(index, wanted - granted)
-        return granted
+    async def _lend(self) -> None:
+        """Answer the workers that want a larger part, for ever."""
+        while True:
+            index, channel, wanted = await self._asks.get()
+            granted = 0
+            if self.channels.get(index) is channel:
+                granted = self.pool.grant(index, wanted)
+                if granted < wanted:
+                    await self._recall(index)
+            if self.channels.get(index) is channel:  # it has not died meanwhile
+                granted += self.pool.grant(index, wanted - granted) if granted < wanted else 0
+                channel.send("granted", granted)
+
+    async def _recall(self, index: int) -> None:
+        """Take back what the other workers do not use."""
+        others = {each: channel for each, channel in self.channels.items() if each != index}
+        requests = [channel.request("recall", None) for channel in others.values()]
+        for each, amount in zip(others, await asyncio.gather(*requests, return_exceptions=True), strict=True):
+            if isinstance(amount, int):
+                self.pool.give_back(each, amount)
 
     # --- faults -----------------------------------------------------------------------------------------------------
 

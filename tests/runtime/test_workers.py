@@ -237,7 +237,7 @@ async def test_metrics_and_figures_are_sums(start_node, connect):
 @pytest.mark.parametrize("total", [7, 64])
 async def test_the_limit_on_clients_is_exact_over_all_workers(start_node, connect, sharing, total):
     node = await start_node(workers=3, max_clients=total)
-    for _ in range(2):
+    for _ in range(20):  # often: which worker is asked what it can spare, and when, differs each time
         clients = [await connect(node) for _ in range(total + 10)]
         answers = await asyncio.gather(*(client.ask("x") for client in clients))
         assert sorted(answers) == ["!too many"] * 10 + ["X"] * total
