@@ -149,7 +149,7 @@ class Workers:
             "lease": lambda wanted: self._asks.put_nowait((index, channel, wanted)),
             "spent": lambda spent: self._spent(index, *spent),
         }
-        channel = Channel(handlers, lost=lambda: self._lost(index, channel))
+        channel: Channel = Channel(handlers, lost=lambda: self._lost(index, channel))
         ours.setblocking(False)
         await asyncio.get_running_loop().create_connection(lambda: channel, sock=ours)
         return channel

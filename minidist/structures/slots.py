@@ -31,7 +31,7 @@ def tagged_slot(key: bytes) -> int:
 
 
 def key_slots(keys: Sequence[bytes]) -> list[int]:
-    """The slots of several keys, at half the price."""
+    """The slots of several keys, without a call for each."""
     if OPENING_BRACE in b"".join(keys):
         return [key_slot(key) for key in keys]
     return [crc_hqx(key, 0) & SLOT_MASK for key in keys]

@@ -10,8 +10,8 @@ his leaving must be noticed, or the next element would be given to nobody.
 
 import asyncio
 from collections import deque
-from collections.abc import Iterable, Sequence
-from typing import cast
+from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING, cast
 
 from minidist import __version__
 from minidist.components.cache.config import CacheConfig
@@ -35,6 +35,9 @@ from minidist.runtime.ports import Ports
 from minidist.runtime.stopwatch import now_s
 from minidist.wire.resp import Command, CommandReader, Limits, ProtocolError, RespInspector, StrangerReader
 from minidist.wire.resp_replies import error
+
+if TYPE_CHECKING:
+    from minidist.engines.keyspace.memcached import Memcached
 
 # Commands of one client run in one go before others get their turn: about a millisecond.
 COMMANDS_PER_TURN = 256
@@ -287,6 +290,7 @@ class Cache(Node):
         self.armed_ms = NEVER
         self._timer: ClockTimer | asyncio.Handle | None = None
         self._loading: asyncio.Handle | None = None
+        self.memcached: Memcached | None = None
         self.service_time = Histogram()
         self.round = Round(self.clock, self.service_time)
         self.command_limits = Limits(bulk_bytes=config.max_bulk)
@@ -319,7 +323,14 @@ class Cache(Node):
         from minidist.engines.keyspace.memcached import Memcached
         from minidist.wire.memcached import MemcachedInspector
 
-        memcached = Memcached(self.service, f"minidist-{__version__}", self.clock.call_at)
+        def call_at(at_ms: int, callback: Callable[[], object]) -> ClockTimer:
+            def call() -> None:
+                callback()
+                self.perform()
+
+            return self.clock.call_at(at_ms, call)
+
+        memcached = self.memcached = Memcached(self.service, f"minidist-{__version__}", call_at)
         await self.listen(
             "memcached",
             address,
@@ -420,6 +431,8 @@ class Cache(Node):
     async def reset_data(self) -> None:
         self.service.users.passwords = dict(self._read_users().passwords)
         self.service.forget_everything()
+        if self.memcached is not None:
+            self.memcached.forget_everything()
         self.service_time.clear()
         self.perform()
 

@@ -13,7 +13,7 @@ same seed evict the same keys.
 """
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from enum import Enum
 from itertools import islice
 from typing import TYPE_CHECKING
@@ -51,7 +51,7 @@ class Policy(Enum):
 
     @property
     def counts_uses(self) -> bool:
-        """`count_use` must be called for each key that a command uses."""
+        """`Evictor.count_uses` must be called with the keys of each command."""
         return self.value.endswith("lfu")
 
 
@@ -122,12 +122,21 @@ class Evictor:
     def __init__(self, keyspace: "Keyspace", policy: Policy) -> None:
         self._keyspace = keyspace
         self.policy = policy
+        self.counts_uses = policy.counts_uses
         self._victims: list[Victim] = []  # the next one last
 
     def use(self, policy: Policy) -> None:
         """Switch the policy, at any time."""
         self.policy = policy
+        self.counts_uses = policy.counts_uses
         self._victims.clear()
+
+    def count_uses(self, database: Database, keys: Iterable[bytes], now_ms: int) -> None:
+        """These keys are about to be used; to be called while `counts_uses`."""
+        for key in keys:
+            entry = database.peek(key, now_ms)
+            if entry is not None:
+                count_use(entry, now_ms, self._keyspace.random)
 
     def evict_one(self, now_ms: int) -> bool:
         """Remove one key; False when the policy finds none that may go."""

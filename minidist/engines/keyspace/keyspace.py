@@ -6,7 +6,8 @@ sets it anew. The caller owns the timer.
 
 `used_bytes` is what keys, values and tables take (memory.py); `limit_bytes` is `maxmemory`. Before each command the
 service calls `make_room` when the limit is passed, so the limit is exceeded by one command's values at most. Memory of
-flushed databases counts until it is freed.
+flushed databases counts until it is freed; a large value's no longer when its key is gone, and it is freed within a
+moment, in steps.
 """
 
 import random
@@ -149,6 +150,8 @@ class Keyspace:
         freed_bytes = table.allocated_bytes + EXPIRY_BYTES * table.volatile + ENTRY_BYTES * len(table)
         for key, entry in table.items():
             freed_bytes += len(key) + value_bytes(entry.value)
+            if entry.value.__class__ is not bytes:
+                self.bury(entry.value)
         self.used_bytes -= freed_bytes
         self.garbage_keys -= len(table)
 

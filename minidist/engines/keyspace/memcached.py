@@ -8,10 +8,10 @@ Times: 0 lives for ever, up to 30 days is from now, more is Unix time, a negativ
 """
 
 from collections.abc import Callable
+from typing import Protocol
 
 from minidist.engines.keyspace import events
 from minidist.engines.keyspace.database import Database, Watch
-from minidist.engines.keyspace.eviction import count_use
 from minidist.engines.keyspace.service import Service
 from minidist.engines.keyspace.tables import NEVER, Entry
 from minidist.engines.keyspace.texts import Flagged, is_string, text
@@ -28,13 +28,20 @@ WRONG_TYPE = b"SERVER_ERROR the key holds another type than a string\r\n"
 LAST_MS = 1 << 61
 
 
+class Timer(Protocol):
+    """Something that will happen, unless it is cancelled."""
+
+    def cancel(self) -> None: ...
+
+
 class Memcached:
     """The commands. `call_at(at_ms, callback)` is a timer on service time; `version` is what clients are told."""
 
-    def __init__(self, service: Service, version: str, call_at: Callable[[int, Callable[[], object]], object]) -> None:
+    def __init__(self, service: Service, version: str, call_at: Callable[[int, Callable[[], object]], Timer]) -> None:
         self.service = service
         self.version = version
         self._call_at = call_at
+        self._flush_timer: Timer | None = None  # of `flush_all` with a delay: the last one counts
         self._ids: dict[bytes, tuple[int, Watch]] = {}
         self._last_id = 0
         self.counts = dict.fromkeys(("cmd_get", "cmd_set", "cmd_touch", "cmd_flush"), 0)
@@ -49,6 +56,9 @@ class Memcached:
         name = words[0]
         if name == b"quit":
             return None
+        evictor = self.service.keyspace.evictor
+        if evictor.counts_uses:
+            evictor.count_uses(self.database, keys_of(words), now_ms)
         if name in READING:
             return self._read(request, now_ms)
         noreply = len(words) > 1 and words[-1] == b"noreply"
@@ -66,10 +76,9 @@ class Memcached:
     def _read(self, request: Request, now_ms: int) -> bytes:
         words = request.words
         expires_ms = None
-        keys = words[1:]
+        keys = keys_of(words)
         if words[0] in (b"gat", b"gats"):
             expires_ms = expiry_ms(words[1], now_ms)
-            keys = words[2:]
             if expires_ms is None:
                 return BAD_TIME
             self.counts["cmd_touch"] += len(keys)
@@ -81,8 +90,6 @@ class Memcached:
 
     def _value(self, key: bytes, with_id: bool, expires_ms: int | None, now_ms: int) -> bytes:
         database = self.database
-        if self.service.keyspace.evictor.policy.counts_uses and (entry := database.peek(key, now_ms)) is not None:
-            count_use(entry, now_ms, self.service.keyspace.random)
         entry = database.read(key, now_ms)
         if entry is None or not is_string(entry):
             return b""
@@ -212,10 +219,20 @@ class Memcached:
         self.counts["cmd_flush"] += 1
         at_ms = expiry_ms(delay_s, now_ms)
         if delay_s.strip(b"0") and at_ms is not None and at_ms > now_ms:
-            self._call_at(at_ms, self.database.flush)
+            self._cancel_flush()
+            self._flush_timer = self._call_at(at_ms, self.database.flush)
         else:
             self.database.flush()
         return b"OK\r\n"
+
+    def _cancel_flush(self) -> None:
+        if self._flush_timer is not None:
+            self._flush_timer.cancel()
+
+    def forget_everything(self) -> None:
+        """As new."""
+        self._cancel_flush()
+        self.counts = dict.fromkeys(self.counts, 0)
 
     def _version(self, words: list[bytes], now_ms: int) -> bytes:
         return f"VERSION {self.version}\r\n".encode()
@@ -271,6 +288,13 @@ COMMANDS: dict[bytes, Callable[[Memcached, list[bytes], int], bytes]] = {
     b"shutdown": Memcached._shutdown,
     b"stats": Memcached._stats,
 }
+
+
+def keys_of(words: list[bytes]) -> list[bytes]:
+    """The keys that a request names."""
+    if words[0] in (b"gat", b"gats"):
+        return words[2:]
+    return words[1:] if words[0] in READING else words[1:2]
 
 
 def expiry_ms(word: bytes, now_ms: int) -> int | None:

@@ -23,7 +23,7 @@ from minidist.engines.keyspace.errors import (
     printable,
     wrong_arity,
 )
-from minidist.engines.keyspace.eviction import Policy, count_use
+from minidist.engines.keyspace.eviction import Policy
 from minidist.engines.keyspace.keyspace import Keyspace
 from minidist.engines.keyspace.outputs import ALARM, Output, Push, Release, Resume
 from minidist.engines.keyspace.publishing import Publishing, Sessions
@@ -297,21 +297,9 @@ class Service:
             if self.monitors and not command.flags & HIDDEN:
                 self._show(session, args, now_ms)
 
-    def evict_by(self, policy: Policy) -> None:
-        """Choose what goes when memory is full; at any time."""
-        self.keyspace.evictor.use(policy)
-        self.direct = {} if policy.counts_uses else self.table.direct
-
-    def _count_uses(self, session: Session, command: Command, args: Arguments, now_ms: int) -> None:
-        """For LFU: every key that a command names was used once more."""
-        for key in command.keys.of(args):
-            entry = session.database.peek(key, now_ms)
-            if entry is not None:
-                count_use(entry, now_ms, self.keyspace.random)
-
     def _call(self, session: Session, command: Command, args: Arguments, now_ms: int) -> bytes:
-        if self.direct is not self.table.direct and not session.no_touch:
-            self._count_uses(session, command, args, now_ms)
+        if self.keyspace.evictor.counts_uses and not session.no_touch:
+            self.keyspace.evictor.count_uses(session.database, command.keys.of(args), now_ms)
         if not session.no_touch or command.name == "TOUCH":
             return command.timed_run(session, args, now_ms)
         touched = [
@@ -392,6 +380,13 @@ class Service:
         self.waiting.remove(session)
         session.regate()
         self.outbox.append(Release(session, self._muted(session, reply)))
+
+    # --- the memory limit -------------------------------------------------------------------------------------------
+
+    def evict_by(self, policy: Policy) -> None:
+        """Choose what goes when memory is full; at any time."""
+        self.keyspace.evictor.use(policy)
+        self.direct = {} if policy.counts_uses else self.table.direct
 
     # --- pausing ----------------------------------------------------------------------------------------------------
 

@@ -52,6 +52,9 @@ class Collection(Protocol):
 C = TypeVar("C", bound=Collection)
 
 
+# The same twice, since a call between would be a tenth of a short command.
+
+
 def look(session: Session, key: bytes, now_ms: int, kind: type[C]) -> C | None:
     """The value to answer with. Raises CommandError for another type."""
     entry = session.database.read(key, now_ms)
@@ -83,9 +86,7 @@ def make(session: Session, key: bytes, now_ms: int, kind: type[C]) -> C:
     return value
 
 
-def settle(
-    database: Database, key: bytes, value: Collection, before_bytes: int, kind: int, event: bytes, now_ms: int
-) -> None:
+def settle(database: Database, key: bytes, value: Collection, before_bytes: int, kind: int, event: bytes) -> None:
     """A collection was changed in place: see above. `kind` and `event` are what keyspace notifications say of it."""
     database.resized(key, value.memory_bytes - before_bytes)
     if database.keyspace.notified:

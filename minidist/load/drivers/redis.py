@@ -194,13 +194,18 @@ class RedisChannel(StreamChannel):
                     self._greeted(reply)
                 elif not self.awaited:
                     self.lost("bad-reply")
-                elif isinstance(reply, ReplyError):
-                    self.refused(str(reply).partition(" ")[0] or "ERR")
                 else:
-                    self.answered(now_s)
+                    self.replied(reply, now_s)
         except ProtocolError:
             self.lost("bad-reply")
         self.settled(now_s)
+
+    def replied(self, reply: Any, now_s: float) -> None:
+        """The oldest command that is under way has its reply."""
+        if isinstance(reply, ReplyError):
+            self.refused(str(reply).partition(" ")[0] or "ERR")
+        else:
+            self.answered(now_s)
 
     def _greeted(self, reply: Any) -> None:
         if isinstance(reply, ReplyError):

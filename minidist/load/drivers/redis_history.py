@@ -16,8 +16,7 @@ from minidist.engines.checking.values import from_bytes
 from minidist.load.channel import Wiring
 from minidist.load.drivers.redis import Redis, RedisChannel
 from minidist.wire.resp import encode_command
-from minidist.wire.resp_client import NOTHING, ReplyError
-from minidist.wire.resp_plain import ProtocolError
+from minidist.wire.resp_client import ReplyError
 
 if TYPE_CHECKING:
     from minidist.load.history import History, Operation
@@ -49,24 +48,9 @@ class RecordingChannel(RedisChannel):
         self._operation = self._history.invoke(self._process, f, key, value)
         return encode_command([word.encode() for word in words])
 
-    def data_received(self, data: bytes) -> None:
-        now_s = self.received(data)
-        reader = self._reader
-        try:
-            reader.feed(data)
-            while (reply := reader.next()) is not NOTHING:
-                if self._greetings_due:
-                    self._greeted(reply)
-                elif self._operation is None:
-                    self.lost("bad-reply")
-                else:
-                    self._completed(self._operation, reply, now_s)
-        except ProtocolError:
-            self.lost("bad-reply")
-        self.settled(now_s)
-
-    def _completed(self, operation: Operation, reply: Any, now_s: float) -> None:
-        self._operation = None
+    def replied(self, reply: Any, now_s: float) -> None:
+        operation, self._operation = self._operation, None
+        assert operation is not None
         if not isinstance(reply, ReplyError):
             self._history.ok(operation, self._value(reply))
             self.answered(now_s)

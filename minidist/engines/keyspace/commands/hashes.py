@@ -10,7 +10,7 @@ from minidist.engines.keyspace.arguments import LARGEST, SMALLEST, decimal, inte
 from minidist.engines.keyspace.commands.counters import add_decimals
 from minidist.engines.keyspace.errors import SYNTAX, CommandError, wrong_arity
 from minidist.engines.keyspace.hashes import Hash
-from minidist.engines.keyspace.member_arguments import repeatable_count, scan_cursor, scan_options
+from minidist.engines.keyspace.member_arguments import repeatable_count, scan_reply
 from minidist.engines.keyspace.registry import FIRST_KEY, CommandTable
 from minidist.engines.keyspace.session import Session
 from minidist.engines.keyspace.values import find, look, make, settle
@@ -72,7 +72,7 @@ def _set_fields(session: Session, args: Arguments, now_ms: int) -> int:
     before_bytes, before_count = fields.memory_bytes, len(fields)
     for at in range(2, len(args), 2):
         fields.set(args[at], args[at + 1])
-    settle(session.database, key, fields, before_bytes, events.HASH, b"hset", now_ms)
+    settle(session.database, key, fields, before_bytes, events.HASH, b"hset")
     return len(fields) - before_count
 
 
@@ -96,7 +96,7 @@ def hsetnx(session: Session, args: Arguments, now_ms: int) -> bytes:
         return ZERO
     before_bytes = fields.memory_bytes
     fields.set(field, value)
-    settle(session.database, key, fields, before_bytes, events.HASH, b"hset", now_ms)
+    settle(session.database, key, fields, before_bytes, events.HASH, b"hset")
     return ONE
 
 
@@ -182,7 +182,7 @@ def hdel(session: Session, args: Arguments, now_ms: int) -> bytes:
         fields.remove(field)
     deleted = before_count - len(fields)
     if deleted:
-        settle(session.database, key, fields, before_bytes, events.HASH, b"hdel", now_ms)
+        settle(session.database, key, fields, before_bytes, events.HASH, b"hdel")
     return integer_reply(deleted)
 
 
@@ -253,7 +253,7 @@ def _change_field(session: Session, key: bytes, field: bytes, value: bytes, even
     fields = make(session, key, now_ms, Hash)
     before_bytes = fields.memory_bytes
     fields.set(field, value)
-    settle(session.database, key, fields, before_bytes, events.HASH, event, now_ms)
+    settle(session.database, key, fields, before_bytes, events.HASH, event)
 
 
 @command(
@@ -294,12 +294,4 @@ def _pairs(session: Session, fields: Hash, chosen: list[bytes]) -> bytes:
     complexity="O(1) for every call. O(N) for a complete iteration",
 )  # fmt: skip
 def hscan(session: Session, args: Arguments, now_ms: int) -> bytes:
-    cursor = scan_cursor(args[2])
-    fields = look(session, args[1], now_ms, Hash)
-    if fields is None:
-        return b"*2\r\n" + bulk(b"0") + EMPTY_ARRAY
-    matches, count = scan_options(args)
-    cursor, found = fields.scan(cursor, count)
-    if matches is not None:
-        found = [pair for pair in found if matches(pair[0])]
-    return b"*2\r\n" + bulk(b"%d" % cursor) + bulks(each for pair in found for each in pair)
+    return scan_reply(session, args, now_ms, Hash, lambda field, value: (field, value))

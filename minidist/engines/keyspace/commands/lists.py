@@ -39,7 +39,7 @@ def push(session: Session, key: bytes, value: List, elements: Iterable[bytes], l
     add = value.push_left if left else value.push_right
     for element in elements:
         add(element)
-    settle(session.database, key, value, before_bytes, events.LIST, PUSHES[left], now_ms)
+    settle(session.database, key, value, before_bytes, events.LIST, PUSHES[left])
 
 
 def pusher(left: bool) -> Run:
@@ -119,7 +119,7 @@ def pop(session: Session, key: bytes, value: List, count: int, left: bool, now_m
     count = min(count, value.length)
     take = value.pop_left if left else value.pop_right
     taken = [take() for _ in range(count)]
-    settle(session.database, key, value, before_bytes, events.LIST, POPS[left], now_ms)
+    settle(session.database, key, value, before_bytes, events.LIST, POPS[left])
     return taken
 
 
@@ -130,7 +130,7 @@ def _pop(session: Session, args: Arguments, left: bool, now_ms: int) -> bytes:
             return session.null
         before_bytes = value.memory_bytes
         element = value.pop_left() if left else value.pop_right()
-        settle(session.database, args[1], value, before_bytes, events.LIST, POPS[left], now_ms)
+        settle(session.database, args[1], value, before_bytes, events.LIST, POPS[left])
         return bulk(element)
     count = count_argument(args[2], NOT_POSITIVE)
     value = find(session, args[1], now_ms, List)
@@ -295,7 +295,7 @@ def lset(session: Session, args: Arguments, now_ms: int) -> bytes:
         raise CommandError(INDEX_OUT_OF_RANGE)
     before_bytes = value.memory_bytes
     value[index] = element
-    settle(session.database, key, value, before_bytes, events.LIST, b"lset", now_ms)
+    settle(session.database, key, value, before_bytes, events.LIST, b"lset")
     return OK
 
 
@@ -318,7 +318,7 @@ def linsert(session: Session, args: Arguments, now_ms: int) -> bytes:
         value.push_right(element)
     else:
         value.insert(index + after, element)
-    settle(session.database, key, value, before_bytes, events.LIST, b"linsert", now_ms)
+    settle(session.database, key, value, before_bytes, events.LIST, b"linsert")
     return integer_reply(value.length)
 
 
@@ -336,7 +336,7 @@ def lrem(session: Session, args: Arguments, now_ms: int) -> bytes:
     before_bytes = value.memory_bytes
     removed = value.remove(element, count)
     if removed:
-        settle(session.database, key, value, before_bytes, events.LIST, b"lrem", now_ms)
+        settle(session.database, key, value, before_bytes, events.LIST, b"lrem")
     return integer_reply(removed)
 
 
@@ -352,5 +352,5 @@ def ltrim(session: Session, args: Arguments, now_ms: int) -> bytes:
         return OK
     before_bytes = value.memory_bytes
     value.trim(*limits(args[2], args[3], value.length))
-    settle(session.database, args[1], value, before_bytes, events.LIST, b"ltrim", now_ms)
+    settle(session.database, args[1], value, before_bytes, events.LIST, b"ltrim")
     return OK

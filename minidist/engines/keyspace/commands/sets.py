@@ -6,9 +6,9 @@ SPOP and SRANDMEMBER choose by the keyspace's own random source, so that a seede
 from collections.abc import Iterable, Sequence
 
 from minidist.engines.keyspace import events
-from minidist.engines.keyspace.arguments import count_argument, option
+from minidist.engines.keyspace.arguments import count_argument
 from minidist.engines.keyspace.errors import SYNTAX, CommandError
-from minidist.engines.keyspace.member_arguments import repeatable_count, scan_cursor, scan_options
+from minidist.engines.keyspace.member_arguments import limit_option, repeatable_count, scan_reply
 from minidist.engines.keyspace.registry import ALL_KEYS, COUNTED_KEYS, FIRST_KEY, TWO_KEYS, CommandTable
 from minidist.engines.keyspace.session import Session
 from minidist.engines.keyspace.sets import Set, difference, intersection, union
@@ -41,7 +41,7 @@ def sadd(session: Session, args: Arguments, now_ms: int) -> bytes:
         members.add(member)
     added = len(members) - before_count
     if added:
-        settle(session.database, key, members, before_bytes, events.SET, b"sadd", now_ms)
+        settle(session.database, key, members, before_bytes, events.SET, b"sadd")
     return integer_reply(added)
 
 
@@ -65,7 +65,7 @@ def _remove(session: Session, key: bytes, members: Set, leaving: Sequence[bytes]
         members.remove(member)
     removed = before_count - len(members)
     if removed:
-        settle(session.database, key, members, before_bytes, events.SET, event, now_ms)
+        settle(session.database, key, members, before_bytes, events.SET, event)
     return removed
 
 
@@ -171,7 +171,7 @@ def smove(session: Session, args: Arguments, now_ms: int) -> bytes:
     target = make(session, target_key, now_ms, Set)
     before_bytes = target.memory_bytes
     if target.add(member):
-        settle(session.database, target_key, target, before_bytes, events.SET, b"sadd", now_ms)
+        settle(session.database, target_key, target, before_bytes, events.SET, b"sadd")
     return ONE
 
 
@@ -181,13 +181,7 @@ def smove(session: Session, args: Arguments, now_ms: int) -> bytes:
     complexity="O(1) for every call. O(N) for a complete iteration",
 )  # fmt: skip
 def sscan(session: Session, args: Arguments, now_ms: int) -> bytes:
-    cursor = scan_cursor(args[2])
-    members = look(session, args[1], now_ms, Set)
-    if members is None:
-        return b"*2\r\n" + bulk(b"0") + EMPTY_ARRAY
-    matches, count = scan_options(args)
-    cursor, found = members.scan(cursor, count)
-    return b"*2\r\n" + bulk(b"%d" % cursor) + bulks(each for each, _ in found if matches is None or matches(each))
+    return scan_reply(session, args, now_ms, Set, lambda member, _: (member,))
 
 
 # --- several sets -----------------------------------------------------------------------------------------------------
@@ -234,12 +228,7 @@ def sintercard(session: Session, args: Arguments, now_ms: int) -> bytes:
         raise CommandError("ERR numkeys should be greater than 0")
     if count > len(args) - 2:
         raise CommandError("ERR Number of keys can't be greater than number of args")
-    most = 0
-    for at in range(2 + count, len(args), 2):
-        option(args[at], (b"LIMIT",))
-        if at + 1 == len(args):
-            raise CommandError(SYNTAX)
-        most = count_argument(args[at + 1], "ERR LIMIT can't be negative")
+    most = limit_option(args, 2 + count)
     return integer_reply(len(intersection(_sets(session, args[2 : 2 + count], now_ms), most)))
 
 

@@ -10,8 +10,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from minidist.engines.keyspace import events
-from minidist.engines.keyspace.arguments import count_argument
 from minidist.engines.keyspace.errors import SYNTAX, WRONG_TYPE, CommandError
+from minidist.engines.keyspace.member_arguments import limit_option
 from minidist.engines.keyspace.registry import COUNTED_KEYS, CommandTable, Keys, Run
 from minidist.engines.keyspace.session import Session
 from minidist.engines.keyspace.sets import Set
@@ -28,7 +28,6 @@ command = TABLE.command
 STORE_KEYS = Keys(1, 1, 1, counted=2)
 SET_SCORE = 1.0
 NOT_A_WEIGHT = "ERR weight value is not a float"
-NOT_A_LIMIT = "ERR LIMIT can't be negative"
 
 Source = SortedSet | Set
 Scores = dict[bytes, float]
@@ -228,9 +227,5 @@ command(
 )  # fmt: skip
 def zintercard(session: Session, args: Arguments, now_ms: int) -> bytes:
     wanted, at = read_sources(session, args, 1, "zintercard", now_ms)
-    while at < len(args):
-        if args[at].upper() != b"LIMIT" or at + 1 == len(args):
-            raise CommandError(SYNTAX)
-        wanted.most = count_argument(args[at + 1], NOT_A_LIMIT)
-        at += 2
+    wanted.most = limit_option(args, at)
     return integer_reply(len(intersection(wanted)))

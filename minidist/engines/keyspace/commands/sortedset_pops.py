@@ -41,7 +41,7 @@ def pop(session: Session, key: bytes, value: SortedSet, count: int, highest: boo
     else:
         pairs = value.remove_positions(0, min(count, length))
     event = b"zpopmax" if highest else b"zpopmin"
-    settle(session.database, key, value, before_bytes, events.SORTED_SET, event, now_ms)
+    settle(session.database, key, value, before_bytes, events.SORTED_SET, event)
     return pairs
 
 

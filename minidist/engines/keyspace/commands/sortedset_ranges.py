@@ -200,7 +200,7 @@ def removing(by: By) -> Run:
         before_bytes = value.memory_bytes
         removed = value.remove_positions(*positions)
         if removed:
-            settle(session.database, key, value, before_bytes, events.SORTED_SET, event, now_ms)
+            settle(session.database, key, value, before_bytes, events.SORTED_SET, event)
         return integer_reply(len(removed))
 
     return run

@@ -7,12 +7,11 @@ tells nobody.
 """
 
 import math
-from collections.abc import Iterable
 
 from minidist.engines.keyspace import events
 from minidist.engines.keyspace.arguments import LARGEST
 from minidist.engines.keyspace.errors import SYNTAX, CommandError, wrong_arity
-from minidist.engines.keyspace.member_arguments import repeatable_count, scan_cursor, scan_options
+from minidist.engines.keyspace.member_arguments import repeatable_count, scan_reply
 from minidist.engines.keyspace.registry import FIRST_KEY, CommandTable, Run
 from minidist.engines.keyspace.session import Session
 from minidist.engines.keyspace.sortedset_arguments import (
@@ -22,7 +21,7 @@ from minidist.engines.keyspace.sortedset_arguments import (
     score_argument,
     score_range,
 )
-from minidist.engines.keyspace.sortedsets import Pair, SortedSet
+from minidist.engines.keyspace.sortedsets import MemberRange, ScoreRange, SortedSet
 from minidist.engines.keyspace.values import find, look, make, settle
 from minidist.wire.resp_plain import Command as Arguments
 from minidist.wire.resp_replies import EMPTY_ARRAY, ONE, ZERO, array, bulk, double, double_text, null_array
@@ -51,7 +50,7 @@ def zadd(session: Session, args: Arguments, now_ms: int) -> bytes:
     before_bytes = value.memory_bytes
     before = value.put(member, score)
     if before != score:
-        settle(session.database, key, value, before_bytes, events.SORTED_SET, b"zadd", now_ms)
+        settle(session.database, key, value, before_bytes, events.SORTED_SET, b"zadd")
     return ONE if before is None else ZERO
 
 
@@ -77,7 +76,7 @@ def _zadd_with_options(session: Session, args: Arguments, now_ms: int) -> bytes:
         added += before is None
         updated += before is not None and before != score
     if added or updated:
-        settle(session.database, key, value, before_bytes, events.SORTED_SET, b"zadd", now_ms)
+        settle(session.database, key, value, before_bytes, events.SORTED_SET, b"zadd")
     return integer_reply(added + updated if b"CH" in words else added)
 
 
@@ -121,7 +120,7 @@ def _increment(
     before_bytes = value.memory_bytes
     value.put(member, score)
     if before != score:
-        settle(session.database, key, value, before_bytes, events.SORTED_SET, b"zincr", now_ms)
+        settle(session.database, key, value, before_bytes, events.SORTED_SET, b"zincr")
     return double(score, session.resp3)
 
 
@@ -151,7 +150,7 @@ def zrem(session: Session, args: Arguments, now_ms: int) -> bytes:
     before_bytes = value.memory_bytes
     removed = sum([value.remove(member) for member in args[2:]])
     if removed:
-        settle(session.database, key, value, before_bytes, events.SORTED_SET, b"zrem", now_ms)
+        settle(session.database, key, value, before_bytes, events.SORTED_SET, b"zrem")
     return integer_reply(removed)
 
 
@@ -227,18 +226,21 @@ command(
 # --- counting -------------------------------------------------------------------------------------------------------
 
 
+def _count_of(session: Session, key: bytes, limits: ScoreRange | MemberRange, now_ms: int) -> bytes:
+    value = look(session, key, now_ms, SortedSet)
+    if value is None:
+        return ZERO
+    start, stop = value.positions(limits)
+    return integer_reply(max(stop - start, 0))
+
+
 @command(
     "ZCOUNT", arity=4, flags="readonly fast", keys=FIRST_KEY, since="2.0.0", group="sorted-set",
     summary="Returns the count of members in a sorted set that have scores within a range.",
     complexity="O(log(N)) with N being the number of elements in the sorted set",
 )  # fmt: skip
 def zcount(session: Session, args: Arguments, now_ms: int) -> bytes:
-    limits = score_range(args[2], args[3])
-    value = look(session, args[1], now_ms, SortedSet)
-    if value is None:
-        return ZERO
-    start, stop = value.positions(limits)
-    return integer_reply(max(stop - start, 0))
+    return _count_of(session, args[1], score_range(args[2], args[3]), now_ms)
 
 
 @command(
@@ -247,12 +249,7 @@ def zcount(session: Session, args: Arguments, now_ms: int) -> bytes:
     complexity="O(log(N)) with N being the number of elements in the sorted set",
 )  # fmt: skip
 def zlexcount(session: Session, args: Arguments, now_ms: int) -> bytes:
-    limits = member_range(args[2], args[3])
-    value = look(session, args[1], now_ms, SortedSet)
-    if value is None:
-        return ZERO
-    start, stop = value.positions(limits)
-    return integer_reply(max(stop - start, 0))
+    return _count_of(session, args[1], member_range(args[2], args[3]), now_ms)
 
 
 # --- any members ----------------------------------------------------------------------------------------------------
@@ -292,14 +289,4 @@ def zrandmember(session: Session, args: Arguments, now_ms: int) -> bytes:
     complexity="O(1) for every call. O(N) for a complete iteration",
 )  # fmt: skip
 def zscan(session: Session, args: Arguments, now_ms: int) -> bytes:
-    cursor = scan_cursor(args[2])
-    value = look(session, args[1], now_ms, SortedSet)
-    found: Iterable[tuple[bytes, Pair]] = ()
-    cursor_after = 0
-    if value is not None:
-        matches, count = scan_options(args)
-        cursor_after, found = value.scan(cursor, count)
-        if matches is not None:
-            found = [each for each in found if matches(each[0])]
-    parts = [part for member, (score, _) in found for part in (bulk(member), bulk(double_text(score)))]
-    return b"*2\r\n" + bulk(b"%d" % cursor_after) + array(parts)
+    return scan_reply(session, args, now_ms, SortedSet, lambda member, pair: (member, double_text(pair[0])))

@@ -118,7 +118,7 @@ def xadd(session: Session, args: Arguments, now_ms: int) -> bytes:
     before_bytes = stream.memory_bytes
     stream.add(entry_id, args[at + 1 :])
     trimmed = stream.trim(options.trim) if options.trim is not None else 0
-    settle(session.database, key, stream, before_bytes, events.STREAM, b"xadd", now_ms)
+    settle(session.database, key, stream, before_bytes, events.STREAM, b"xadd")
     if trimmed:
         session.database.notify(events.STREAM, b"xtrim", key)
     return bulk(id_text(entry_id))
@@ -149,7 +149,7 @@ def xtrim(session: Session, args: Arguments, now_ms: int) -> bytes:
     before_bytes = stream.memory_bytes
     removed = stream.trim(options.trim)
     if removed:
-        settle(session.database, args[1], stream, before_bytes, events.STREAM, b"xtrim", now_ms)
+        settle(session.database, args[1], stream, before_bytes, events.STREAM, b"xtrim")
     return integer_reply(removed)
 
 
@@ -166,7 +166,7 @@ def xdel(session: Session, args: Arguments, now_ms: int) -> bytes:
     before_bytes = stream.memory_bytes
     deleted = sum(stream.delete(entry_id) for entry_id in ids)
     if deleted:
-        settle(session.database, args[1], stream, before_bytes, events.STREAM, b"xdel", now_ms)
+        settle(session.database, args[1], stream, before_bytes, events.STREAM, b"xdel")
     return integer_reply(deleted)
 
 
