@@ -10,18 +10,6 @@ import pytest
 import redis
 
 
-@pytest.fixture(scope="module")
-def port() -> Iterator[int]:
-    """A cache daemon for this file."""
-    command = [sys.executable, "-m", "minidist", "cache", "--listen", "127.0.0.1:0", "--log-level", "error"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-        try:
-            assert process.stdout is not None
-            yield int(json.loads(process.stdout.readline())["address"].rsplit(":", 1)[1])
-        finally:
-            process.kill()
-
-
 @pytest.fixture(params=["defaults", 2, 3])
 def r(request, port) -> Iterator[redis.Redis]:
     options = {} if request.param == "defaults" else {"protocol": request.param}

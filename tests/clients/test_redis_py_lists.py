@@ -1,25 +1,10 @@
 """redis-py's list commands against a daemon: as queues between threads, in both protocols, and SORT."""
 
-import json
-import subprocess
-import sys
 import threading
 from collections.abc import Iterator
 
 import pytest
 import redis
-
-
-@pytest.fixture(scope="module")
-def port() -> Iterator[int]:
-    """A cache daemon for this file."""
-    command = [sys.executable, "-m", "minidist", "cache", "--listen", "127.0.0.1:0", "--log-level", "error"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-        try:
-            assert process.stdout is not None
-            yield int(json.loads(process.stdout.readline())["address"].rsplit(":", 1)[1])
-        finally:
-            process.kill()
 
 
 @pytest.fixture(params=[2, 3])

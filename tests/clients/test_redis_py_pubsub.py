@@ -1,9 +1,6 @@
 """An unmodified redis-py's pub/sub, monitor and slow log against a daemon: sync and asyncio, both protocols."""
 
 import asyncio
-import json
-import subprocess
-import sys
 from collections.abc import Iterator
 
 import pytest
@@ -11,18 +8,6 @@ import redis
 import redis.asyncio
 
 PATIENCE_S = 10.0
-
-
-@pytest.fixture(scope="module")
-def port() -> Iterator[int]:
-    """A cache daemon for this file."""
-    command = [sys.executable, "-m", "minidist", "cache", "--listen", "127.0.0.1:0", "--log-level", "error"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-        try:
-            assert process.stdout is not None
-            yield int(json.loads(process.stdout.readline())["address"].rsplit(":", 1)[1])
-        finally:
-            process.kill()
 
 
 @pytest.fixture(params=[2, 3])
