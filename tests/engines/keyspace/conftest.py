@@ -7,11 +7,13 @@ unordered [...]        the elements of the innermost lists may come in any order
 # protocol 3           the client says HELLO 3 first
 """
 
+import json
 import random
 import re
 import shutil
 import socket
 import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -234,3 +236,43 @@ def redis_client(tmp_path_factory) -> Iterator[Callable[[], RedisClient]]:
             for client in clients:
                 client.socket.close()
             process.terminate()
+
+
+# Run in a process of its own, whose growth is nothing but the data. Some of it is loaded first, so that what the
+# interpreter and the allocator take once is not counted.
+LOADING = """
+import gc, json, random, sys
+from minidist.engines.keyspace.keyspace import Keyspace
+
+def rss_bytes():
+    with open("/proc/self/statm") as file:
+        return int(file.read().split()[1]) * 4096
+
+arguments = json.loads(sys.argv[1])
+rng = random.Random(1)
+keyspace = Keyspace(16, rng)
+gc.disable()
+%s
+load(25_000_000)
+before, accounted = rss_bytes(), keyspace.used_bytes
+load(100_000_000)
+print(json.dumps([rss_bytes() - before, keyspace.used_bytes - accounted]))
+"""
+
+
+@pytest.fixture
+def check_account() -> Callable[..., None]:
+    """Whether 75 MB of accounted data are within 15 percent of what the process grows by.
+
+    Takes the text of `load(until)`, which fills `keyspace` until it accounts for so many bytes, and its `arguments`.
+    """
+    if sys.platform != "linux":
+        pytest.skip("reads /proc")
+
+    def check(program: str, *arguments: object) -> None:
+        command = [sys.executable, "-c", LOADING % program, json.dumps(arguments)]
+        run = subprocess.run(command, capture_output=True, text=True, check=True)
+        grown, accounted = json.loads(run.stdout)
+        assert 0.85 <= accounted / grown <= 1.15, f"{accounted / grown:.3f}: accounted {accounted}, grown by {grown}"
+
+    return check
