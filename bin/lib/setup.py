@@ -31,7 +31,7 @@ from configparser import ConfigParser, Error
 from pathlib import Path
 
 DOWNLOAD_TIMEOUT_S = 60
-EXTRAS = "demo"  # what the program of `minidist demo` imports
+EXTRAS = "demo,lua"  # what the program of `minidist demo` imports, and EVAL
 PIP_INSTALL = ("install", "--disable-pip-version-check", "--no-input", "--no-warn-script-location")
 DEFAULT_INDEX = "https://pypi.org/simple"
 

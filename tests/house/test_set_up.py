@@ -10,6 +10,7 @@ import shutil
 import subprocess
 import sys
 import threading
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -186,3 +187,9 @@ def test_the_index_is_pips(monkeypatch, tmp_path):
 def test_the_failure_line_names_the_cause(log, complaint, tmp_path):
     (tmp_path / "setup.log").write_text(log)
     assert setup.last_complaint(tmp_path / "setup.log").startswith(complaint)
+
+
+def test_every_extra_is_installed():
+    """What bin/minidist starts has no option that answers "install this first"."""
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    assert sorted(setup.EXTRAS.split(",")) == sorted(extras)
