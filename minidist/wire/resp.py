@@ -53,12 +53,17 @@ __all__ = [
 _COUNTS = {b"*%d" % count: count for count in range(1, 1025)}
 _HEADERS = {length: b"$%d" % length for length in range(4097)}
 _LENGTHS = {header: length for length, header in _HEADERS.items()}
-FIRST_LINES = 7  # which one command of three arguments has
+FIRST_LINES = 9  # which one command of four arguments has
 SHAPES = 1024  # remembered
+MOST_SHAPED, LONGEST_NAME = 3, 32  # arguments after the name, and bytes of the name
 MOST_COLUMNS = 8  # commands with more arguments gain nothing
 # A longer read whose first bytes hold few lines has a long value in it, which `split` would search in vain: the plain
 # parser steps over it. (60 kB: 8 µs instead of 50.)
 LONG_READ_BYTES, FIRST_BYTES, FEW_LINES = 4500, 4096, 16
+
+
+Shape = tuple[bytes, list[bytes], int, Callable[[bytes], Iterator[tuple[bytes, ...]]]]
+"""The head that a read begins with, the separators after each argument, the bytes of a command, and what cuts them."""
 
 
 class Pipeline(Sequence[Command]):
@@ -152,33 +157,46 @@ def _same_shape(data: bytes, lines: list[bytes]) -> Pipeline | None:
     `lines` are the first of it. What stands between the arguments is then always the same, too, and stands at equal
     distances: with its head moved to its end, the read is `argument separator argument separator …`, cut by a Struct.
     """
-    count, header, name, header_1, first, header_2, second, _ = lines
-    if _HEADERS.get(len(name)) != header or _HEADERS.get(len(first)) != header_1:
-        return None
-    head = data[: len(count) + len(header) + len(name) + len(header_1) + 8]
+    count, header, name, header_1, _, header_2, _, header_3, _, _ = lines
     if count == b"*2":
-        times, rest = divmod(len(data), len(head) + len(first) + 2)
-        if rest:
-            return None
-        firsts, ends = zip(*_cutter(len(first), len(head) + 2)(data[len(head) :] + head), strict=True)
-        if ends.count(CRLF + head) != times:
-            return None
-        return Pipeline([name] * times, firsts)
-    between = b"\r\n%b\r\n" % header_2
-    times, rest = divmod(len(data), len(head) + len(first) + len(between) + len(second) + 2)
-    if count != b"*3" or rest or _HEADERS.get(len(second)) != header_2:
+        shape = _shape(count, header, name, header_1)
+    elif count == b"*3":
+        shape = _shape(count, header, name, header_1, header_2)
+    else:
+        shape = _shape(count, header, name, header_1, header_2, header_3)
+    if shape is None:
         return None
-    cut = _cutter(len(first), len(between), len(second), len(head) + 2)
-    firsts, betweens, seconds, ends = zip(*cut(data[len(head) :] + head), strict=True)
-    if betweens.count(between) != times or ends.count(CRLF + head) != times:
+    head, separators, size, cut = shape
+    times, rest = divmod(len(data), size)
+    if rest:
         return None
-    return Pipeline([name] * times, firsts, seconds)
+    columns = list(zip(*cut(data[len(head) :] + head), strict=True))
+    at = 1
+    for separator in separators:
+        if columns[at].count(separator) != times:
+            return None
+        at += 2
+    return Pipeline([name] * times, *columns[::2])
 
 
 @functools.lru_cache(SHAPES)
-def _cutter(*lengths: int) -> Callable[[bytes], Iterator[tuple[bytes, ...]]]:
-    """What cuts bytes into tuples of pieces of these lengths."""
-    return struct.Struct("".join(f"{length}s" for length in lengths)).iter_unpack
+def _shape(count: bytes, name_header: bytes, name: bytes, *headers: bytes) -> Shape | None:
+    """How a read of nothing but commands with this name and these headers is cut; None where that is not plain."""
+    lengths = [_LENGTHS.get(header) for header in headers]
+    if (
+        _COUNTS.get(count) != len(headers) + 1
+        or len(headers) > MOST_SHAPED
+        or _LENGTHS.get(name_header) != len(name)
+        or len(name) > LONGEST_NAME
+        or None in lengths
+    ):
+        return None
+    head = CRLF.join([count, name_header, name, headers[0], b""])
+    separators = [b"\r\n%b\r\n" % header for header in headers[1:]]
+    separators.append(CRLF + head)
+    pieces = [piece for pair in zip(lengths, map(len, separators), strict=True) for piece in pair]
+    layout = struct.Struct("".join(f"{length}s" for length in pieces))
+    return head, separators, layout.size, layout.iter_unpack
 
 
 class CommandReader:
@@ -200,26 +218,37 @@ class CommandReader:
         if len(data) > LONG_READ_BYTES and data.count(b"\n", 0, FIRST_BYTES) < FEW_LINES:
             return self._read_plainly([], PlainParser(self.limits, data))
         lines = data.split(CRLF, FIRST_LINES)
-        # Most reads are one command of two or three arguments.
+        # Most reads are one command of two to four arguments, or a pipeline.
+        length_of = _LENGTHS.get
         if len(lines) == 6:
             count, header, name, header_1, first, rest = lines
-            length_of = _LENGTHS.get
             if count == b"*2" and length_of(header) == len(name) and length_of(header_1) == len(first) and not rest:
                 return [(name, first)], None
         elif len(lines) == 8:
             count, header, name, header_1, first, header_2, second, rest = lines
+            if (
+                count == b"*3"
+                and length_of(header) == len(name)
+                and length_of(header_1) == len(first)
+                and length_of(header_2) == len(second)
+                and not rest
+            ):
+                return [(name, first, second)], None
+        elif len(lines) == 10:
+            count, header, name, header_1, first, header_2, second, header_3, third, rest = lines
             if rest:
                 pipeline = _same_shape(data, lines)
                 if pipeline is not None:
                     return pipeline, None
                 lines = data.split(CRLF)
             elif (
-                count == b"*3"
-                and _LENGTHS.get(header) == len(name)
-                and _LENGTHS.get(header_1) == len(first)
-                and _LENGTHS.get(header_2) == len(second)
+                count == b"*4"
+                and length_of(header) == len(name)
+                and length_of(header_1) == len(first)
+                and length_of(header_2) == len(second)
+                and length_of(header_3) == len(third)
             ):
-                return [(name, first, second)], None
+                return [(name, first, second, third)], None
         commands, at = _commands_of(lines)
         if at == len(lines) - 1 and not lines[at]:
             return commands, None

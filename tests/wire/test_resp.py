@@ -160,6 +160,28 @@ class TestPipelines:
             assert isinstance(commands, Pipeline)
             assert [list(column) for column in commands.columns] == [[b"SET"] * 3, keys, [b"v"] * 3]
 
+    @pytest.mark.parametrize("arguments", [1, 2, 3, 4])
+    def test_of_one_shape(self, arguments):
+        sent = [(b"NAME", *[b"%04d" % (10 * number + at) for at in range(arguments)]) for number in range(20)]
+        commands, violation = CommandReader().feed(b"".join(map(encode_command, sent)))
+        assert isinstance(commands, Pipeline)
+        assert (list(commands), violation) == (sent, None)
+
+    @given(
+        name=st.sampled_from([b"GET", b"X" * 33]),
+        shape=st.lists(st.sampled_from([0, 1, 2, 3, 64]), min_size=1, max_size=5),
+        count=st.integers(1, 20),
+        filler=st.binary(max_size=8) | st.sampled_from([b"\r\n", b"\r\n$1\r\n"]),
+        damage=st.none() | st.tuples(st.integers(0, 5000), st.binary(max_size=3)),
+    )
+    def test_of_nearly_one_shape(self, name, shape, count, filler, damage):
+        command = encode_command([name, *[(filler * 64)[:length] for length in shape]])
+        wire = command * count
+        if damage is not None:
+            at, there = damage[0] % len(wire), damage[1]
+            wire = wire[:at] + there + wire[at + len(there) :]
+        assert in_pieces(wire, []) == plainly(wire)
+
     def test_is_a_sequence_of_commands(self):
         pipeline = Pipeline([b"GET"] * 3, [b"a", b"b", b"c"])
         assert len(pipeline) == 3
