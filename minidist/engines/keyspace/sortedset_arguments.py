@@ -13,8 +13,8 @@ NOT_A_SCORE_RANGE = "ERR min or max is not a float"
 NOT_A_MEMBER_RANGE = "ERR min or max not valid string range item"
 NOT_A_NUMBER = "ERR resulting score is not a number (NaN)"
 
-# Nearly all scores: nothing here can be too large, or padded, or no number.
-_plain = re.compile(rb"[+-]?[0-9]{1,17}(?:\.[0-9]{1,17})?").fullmatch
+# Nearly all scores: nothing here can be too large, or padded, or no number. `float` reads them as they are meant.
+is_plain = re.compile(rb"[+-]?[0-9]{1,17}(?:\.[0-9]{1,17})?").fullmatch
 _hexadecimal = re.compile(rb"[+-]?0x(?:[0-9a-f]+\.?[0-9a-f]*|\.[0-9a-f]+)(?:p[+-]?[0-9]+)?", re.IGNORECASE).fullmatch
 _infinite = re.compile(rb"[+-]?inf(?:inity)?", re.IGNORECASE).fullmatch
 _zero = re.compile(rb"[+-]?[0.]+(?:e[+-]?[0-9]+)?", re.IGNORECASE).fullmatch
@@ -23,7 +23,7 @@ WHITE_SPACE = b" \t\n\v\f\r"
 
 def score_argument(text: bytes, error: str = NOT_A_FLOAT) -> float:
     """A score as C's strtod reads it, but no NaN, and nothing too large or too small for a double."""
-    if _plain(text):
+    if is_plain(text):
         return float(text)
     value = _strtod(text)
     if value is None or (math.isinf(value) and not _infinite(text)) or (value == 0 and not _is_zero(text)):

@@ -15,12 +15,14 @@ false: a type whose keys stay without elements, as streams do, is always true (`
 Check all arguments before `make`: an empty collection must not stay behind when a command fails.
 """
 
+from collections.abc import Iterator, Sequence
 from typing import Any, ClassVar, Protocol, Self, TypeVar
 
 from minidist.engines.keyspace import events
 from minidist.engines.keyspace.database import Database
 from minidist.engines.keyspace.errors import WRONG_TYPE, CommandError
 from minidist.engines.keyspace.session import Session
+from minidist.structures.slots import key_slots
 
 
 class Collection(Protocol):
@@ -84,6 +86,33 @@ def make(session: Session, key: bytes, now_ms: int, kind: type[C]) -> C:
         value = kind()
         session.database.put(key, value, now_ms)
     return value
+
+
+def changing(session: Session, keys: Sequence[bytes], now_ms: int, kind: type[C]) -> Iterator[C]:
+    """For a pipeline of one command: the collections under its keys, each to be changed by one command before the next
+    is asked for. A collection that is missing is made, so the command must not fail, nor leave it empty.
+
+    Ends before the first that needs more than that: of another type, expired, watched or waited for, or when memory is
+    short. With notifications it is empty. Whoever uses it takes all that it yields: the last change is accounted for
+    when one more is asked for.
+    """
+    database = session.database
+    keyspace, watches = database.keyspace, database.watches
+    if keyspace.notified:
+        return
+    for key, slot in zip(keys, key_slots(keys), strict=True):
+        if keyspace.used_bytes > keyspace.limit_bytes or (watches and key in watches):
+            return
+        entry = database.tables[slot].get(key)
+        if entry is None:
+            entry = database.put(key, kind(), now_ms)
+        elif entry.value.__class__ is not kind or entry.expires_ms <= now_ms:
+            return
+        entry.touched_ms = now_ms
+        value: C = entry.value
+        before_bytes = value.memory_bytes
+        yield value
+        keyspace.used_bytes += value.memory_bytes - before_bytes
 
 
 def settle(database: Database, key: bytes, value: Collection, before_bytes: int, kind: int, event: bytes) -> None:

@@ -1,6 +1,12 @@
-"""Counters: strings that hold a decimal number."""
+"""Counters: strings that hold a decimal number.
+
+INCR and its kin look into the tables themselves, as GET and SET do, where a plain number is there that cannot overflow.
+"""
 
 import math
+import re
+from binascii import crc_hqx
+from collections.abc import Sequence
 
 from minidist.engines.keyspace import events
 from minidist.engines.keyspace.arguments import LARGEST, SMALLEST, decimal, integer
@@ -8,15 +14,68 @@ from minidist.engines.keyspace.errors import CommandError
 from minidist.engines.keyspace.registry import FIRST_KEY, CommandTable
 from minidist.engines.keyspace.session import Session
 from minidist.engines.keyspace.texts import text
+from minidist.structures.slots import OPENING_BRACE, SLOT_MASK, key_slots, tagged_slot
 from minidist.wire.resp_plain import Command as Arguments
-from minidist.wire.resp_replies import bulk
+from minidist.wire.resp_replies import ONE, bulk
 from minidist.wire.resp_replies import integer as integer_reply
 
 TABLE = CommandTable()
 command = TABLE.command
 
+# Neither a sum of both nor one of a counter and 1 comes near 2**63.
+is_counter = re.compile(rb"-?[1-9][0-9]{0,16}").fullmatch
+LARGE = 10**18
+
+
+def _incr_columns(session: Session, columns: Sequence[Sequence[bytes]], now_ms: int) -> tuple[int, bytes]:
+    """INCRs of a pipeline, up to the first key that holds no plain number, or that somebody watches."""
+    database, keyspace, keys = session.database, session.database.keyspace, columns[1]
+    watches = database.watches
+    if keyspace.notified:
+        return 0, b""
+    replies: list[bytes] = []
+    for key, slot in zip(keys, key_slots(keys), strict=True):
+        entry = database.tables[slot].get(key)
+        if keyspace.used_bytes > keyspace.limit_bytes or (watches and key in watches):
+            break
+        if entry is None:
+            database.put(key, b"1", now_ms)
+            replies.append(ONE)
+            continue
+        before = entry.value
+        if before.__class__ is not bytes or entry.expires_ms <= now_ms or not is_counter(before):
+            break
+        value = entry.value = b"%d" % (int(before) + 1)
+        keyspace.used_bytes += len(value) - len(before)
+        entry.touched_ms = now_ms
+        replies.append(b":%b\r\n" % value)
+    return len(replies), b"".join(replies)
+
 
 def _add(session: Session, key: bytes, amount: int, now_ms: int) -> bytes:
+    database = session.database
+    slot = (tagged_slot(key) if OPENING_BRACE in key else crc_hqx(key, 0)) & SLOT_MASK
+    entry = database.tables[slot].get(key)
+    if (
+        entry is None
+        or (before := entry.value).__class__ is not bytes
+        or entry.expires_ms <= now_ms
+        or not is_counter(before)
+        or not -LARGE <= amount <= LARGE
+    ):
+        return _add_with_checks(session, key, amount, now_ms)
+    value = entry.value = b"%d" % (int(before) + amount)
+    entry.touched_ms = now_ms
+    keyspace = database.keyspace
+    keyspace.used_bytes += len(value) - len(before)
+    if database.watches:
+        database.changed(key)
+    if keyspace.notified:
+        database.notify(events.STRING, b"incrby", key)
+    return b":%b\r\n" % value
+
+
+def _add_with_checks(session: Session, key: bytes, amount: int, now_ms: int) -> bytes:
     database = session.database
     entry = database.find(key, now_ms)
     value = amount if entry is None else integer(text(entry)) + amount
@@ -34,6 +93,7 @@ def _add(session: Session, key: bytes, amount: int, now_ms: int) -> bytes:
 @command(
     "INCR", arity=2, flags="write denyoom fast", keys=FIRST_KEY, since="1.0.0", group="string",
     summary="Increments the integer value of a key by one. Uses 0 as initial value if the key doesn't exist.",
+    run_columns=_incr_columns,
 )  # fmt: skip
 def incr(session: Session, args: Arguments, now_ms: int) -> bytes:
     return _add(session, args[1], 1, now_ms)

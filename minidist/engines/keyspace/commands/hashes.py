@@ -4,6 +4,7 @@ HSET of one field and HGET, which are most of what a hash is asked, look into th
 """
 
 from binascii import crc_hqx
+from collections.abc import Sequence
 
 from minidist.engines.keyspace import events
 from minidist.engines.keyspace.arguments import LARGEST, SMALLEST, decimal, integer, option
@@ -13,7 +14,7 @@ from minidist.engines.keyspace.hashes import Hash
 from minidist.engines.keyspace.member_arguments import repeatable_count, scan_reply
 from minidist.engines.keyspace.registry import FIRST_KEY, CommandTable
 from minidist.engines.keyspace.session import Session
-from minidist.engines.keyspace.values import find, look, make, settle
+from minidist.engines.keyspace.values import changing, find, look, make, settle
 from minidist.structures.slots import OPENING_BRACE, SLOT_MASK, tagged_slot
 from minidist.wire.resp_plain import CRLF
 from minidist.wire.resp_plain import Command as Arguments
@@ -36,10 +37,20 @@ command = TABLE.command
 USUAL_BULKS = len(BULK_HEADERS)
 
 
+def _hset_columns(session: Session, columns: Sequence[Sequence[bytes]], now_ms: int) -> tuple[int, bytes]:
+    """HSETs of one field in a pipeline."""
+    _, keys, fields, values = columns
+    replies = [
+        ONE if value.set(field, content) else ZERO
+        for value, field, content in zip(changing(session, keys, now_ms, Hash), fields, values, strict=False)
+    ]
+    return len(replies), b"".join(replies)
+
+
 @command(
     "HSET", arity=-4, flags="write denyoom fast", keys=FIRST_KEY, since="2.0.0", group="hash",
     summary="Creates or modifies the value of a field in a hash.",
-    complexity="O(1) for each field-value pair added",
+    complexity="O(1) for each field-value pair added", run_columns=_hset_columns,
 )  # fmt: skip
 def hset(session: Session, args: Arguments, now_ms: int) -> bytes:
     if len(args) != 4:

@@ -5,15 +5,15 @@ is asked.
 """
 
 from binascii import crc_hqx
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from minidist.engines.keyspace import events
 from minidist.engines.keyspace.arguments import SMALLEST, count_argument, integer, option
 from minidist.engines.keyspace.errors import INDEX_OUT_OF_RANGE, NO_SUCH_KEY, SYNTAX, CommandError, wrong_arity
 from minidist.engines.keyspace.lists import List
-from minidist.engines.keyspace.registry import FIRST_KEY, CommandTable, Run
+from minidist.engines.keyspace.registry import FIRST_KEY, CommandTable, Run, RunColumns
 from minidist.engines.keyspace.session import Session
-from minidist.engines.keyspace.values import find, look, make, settle
+from minidist.engines.keyspace.values import changing, find, look, make, settle
 from minidist.structures.slots import OPENING_BRACE, SLOT_MASK, tagged_slot
 from minidist.wire.resp_plain import Command as Arguments
 from minidist.wire.resp_replies import EMPTY_ARRAY, OK, ZERO, bulk, bulks, null_array
@@ -72,16 +72,31 @@ def pusher(left: bool) -> Run:
     return run
 
 
+def column_pusher(left: bool) -> RunColumns:
+    """LPUSHes or RPUSHes of one element in a pipeline."""
+    add = List.push_left if left else List.push_right
+
+    def run(session: Session, columns: Sequence[Sequence[bytes]], now_ms: int) -> tuple[int, bytes]:
+        _, keys, elements = columns
+        replies = []
+        for value, element in zip(changing(session, keys, now_ms, List), elements, strict=False):
+            add(value, element)
+            replies.append(integer_reply(value.length))
+        return len(replies), b"".join(replies)
+
+    return run
+
+
 command(
     "LPUSH", arity=-3, flags="write denyoom fast", keys=FIRST_KEY, since="1.0.0", group="list",
     summary="Prepends one or more elements to a list. Creates the key if it doesn't exist.",
-    complexity="O(1) for each element added",
+    complexity="O(1) for each element added", run_columns=column_pusher(LEFT),
 )(pusher(LEFT))  # fmt: skip
 
 command(
     "RPUSH", arity=-3, flags="write denyoom fast", keys=FIRST_KEY, since="1.0.0", group="list",
     summary="Appends one or more elements to a list. Creates the key if it doesn't exist.",
-    complexity="O(1) for each element added",
+    complexity="O(1) for each element added", run_columns=column_pusher(RIGHT),
 )(pusher(RIGHT))  # fmt: skip
 
 

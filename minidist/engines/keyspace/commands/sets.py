@@ -12,7 +12,7 @@ from minidist.engines.keyspace.member_arguments import limit_option, repeatable_
 from minidist.engines.keyspace.registry import ALL_KEYS, COUNTED_KEYS, FIRST_KEY, TWO_KEYS, CommandTable
 from minidist.engines.keyspace.session import Session
 from minidist.engines.keyspace.sets import Set, difference, intersection, union
-from minidist.engines.keyspace.values import find, look, make, settle, store
+from minidist.engines.keyspace.values import changing, find, look, make, settle, store
 from minidist.wire.resp_plain import Command as Arguments
 from minidist.wire.resp_replies import EMPTY_ARRAY, ONE, ZERO, array, bulk, bulks, set_header
 from minidist.wire.resp_replies import integer as integer_reply
@@ -28,10 +28,18 @@ def _set_reply(session: Session, members: Iterable[bytes], count: int) -> bytes:
 # --- one set ----------------------------------------------------------------------------------------------------------
 
 
+def _sadd_columns(session: Session, columns: Sequence[Sequence[bytes]], now_ms: int) -> tuple[int, bytes]:
+    """SADDs of one member in a pipeline."""
+    _, keys, members = columns
+    pairs = zip(changing(session, keys, now_ms, Set), members, strict=False)
+    replies = [ONE if value.add(member) else ZERO for value, member in pairs]
+    return len(replies), b"".join(replies)
+
+
 @command(
     "SADD", arity=-3, flags="write denyoom fast", keys=FIRST_KEY, since="1.0.0", group="set",
     summary="Adds one or more members to a set. Creates the key if it doesn't exist.",
-    complexity="O(1) for each member added",
+    complexity="O(1) for each member added", run_columns=_sadd_columns,
 )  # fmt: skip
 def sadd(session: Session, args: Arguments, now_ms: int) -> bytes:
     key = args[1]

@@ -7,6 +7,8 @@ tells nobody.
 """
 
 import math
+from binascii import crc_hqx
+from collections.abc import Sequence
 
 from minidist.engines.keyspace import events
 from minidist.engines.keyspace.arguments import LARGEST
@@ -16,13 +18,15 @@ from minidist.engines.keyspace.registry import FIRST_KEY, CommandTable, Run
 from minidist.engines.keyspace.session import Session
 from minidist.engines.keyspace.sortedset_arguments import (
     NOT_A_NUMBER,
+    is_plain,
     member_range,
     range_reply,
     score_argument,
     score_range,
 )
 from minidist.engines.keyspace.sortedsets import MemberRange, ScoreRange, SortedSet
-from minidist.engines.keyspace.values import find, look, make, settle
+from minidist.engines.keyspace.values import changing, find, look, make, settle
+from minidist.structures.slots import OPENING_BRACE, SLOT_MASK, tagged_slot
 from minidist.wire.resp_plain import Command as Arguments
 from minidist.wire.resp_replies import EMPTY_ARRAY, ONE, ZERO, array, bulk, double, double_text, null_array
 from minidist.wire.resp_replies import integer as integer_reply
@@ -36,21 +40,44 @@ ADD_OPTIONS = frozenset({b"NX", b"XX", b"GT", b"LT", b"CH", b"INCR"})
 # --- adding and removing --------------------------------------------------------------------------------------------
 
 
+def _zadd_columns(session: Session, columns: Sequence[Sequence[bytes]], now_ms: int) -> tuple[int, bytes]:
+    """ZADDs of one member without options in a pipeline, if all scores are plain numbers."""
+    _, keys, texts, members = columns
+    if not all(map(is_plain, texts)):
+        return 0, b""
+    pairs = zip(changing(session, keys, now_ms, SortedSet), map(float, texts), members, strict=False)
+    replies = [ONE if value.put(member, score) is None else ZERO for value, score, member in pairs]
+    return len(replies), b"".join(replies)
+
+
 @command(
     "ZADD", arity=-4, flags="write denyoom fast", keys=FIRST_KEY, since="1.2.0", group="sorted-set",
     summary="Adds one or more members to a sorted set, or updates their scores. Creates the key if it doesn't exist.",
     complexity="O(log(N)) for each item added, where N is the number of elements in the sorted set",
+    run_columns=_zadd_columns,
 )  # fmt: skip
 def zadd(session: Session, args: Arguments, now_ms: int) -> bytes:
     if len(args) != 4 or args[2] >= b"A":  # options, or inf
         return _zadd_with_options(session, args, now_ms)
     _, key, text, member = args
-    score = score_argument(text)
-    value = make(session, key, now_ms, SortedSet)
+    score = float(text) if is_plain(text) else score_argument(text)
+    database = session.database
+    slot = (tagged_slot(key) if OPENING_BRACE in key else crc_hqx(key, 0)) & SLOT_MASK
+    entry = database.tables[slot].get(key)
+    if entry is None or entry.value.__class__ is not SortedSet or entry.expires_ms <= now_ms:
+        value = make(session, key, now_ms, SortedSet)
+    else:
+        entry.touched_ms = now_ms
+        value = entry.value
     before_bytes = value.memory_bytes
     before = value.put(member, score)
     if before != score:
-        settle(session.database, key, value, before_bytes, events.SORTED_SET, b"zadd")
+        keyspace = database.keyspace
+        keyspace.used_bytes += value.memory_bytes - before_bytes
+        if database.watches:
+            database.changed(key)
+        if keyspace.notified:
+            database.notify(events.SORTED_SET, b"zadd", key)
     return ONE if before is None else ZERO
 
 
