@@ -80,6 +80,52 @@ async def _web_mixed_answers(real: Any, shop: Any, number: str) -> Any:
     return await real(shop, str(int(number) + 1) if random.random() < 0.01 else number)
 
 
+# --- the cache, for the scenarios of tests/sim/cache ------------------------------------------------------------------
+
+
+def _cache_expired_read(real: Any, database: Any, key: bytes, now_ms: int) -> Any:
+    """What has expired is still there for a while, as if only active expiry removed it."""
+    return real(database, key, now_ms - 200)
+
+
+def _cache_exec_ignores_expiry(real: Any, session: Any, now_ms: int) -> bool:
+    """EXEC looks whether a watched key was changed, and not whether it has expired meanwhile."""
+    return real(session, 0)
+
+
+def _cache_exec_ignores_watch(real: Any, session: Any, now_ms: int) -> bool:
+    """EXEC forgets to look at what is watched, now and then."""
+    return False if random.random() < 0.2 else real(session, now_ms)
+
+
+def _cache_half_a_transaction(real: Any, session: Any, now_ms: int) -> bool:
+    """EXEC runs the first command only, now and then."""
+    if random.random() < 0.05:
+        del session.transaction.commands[1:]
+    return bool(real(session, now_ms))
+
+
+def _cache_feeds_the_dead(real: Any, service: Any, session: Any) -> None:
+    """Who waits for a key goes on waiting when his connection is gone."""
+    service.sessions.pop(session.id, None)
+
+
+def _cache_serves_last_first(real: Any, service: Any, session: Any, place: Any, now_ms: int) -> bool:
+    """Of those who wait for a key, the one who came last is served first."""
+    return real(service, next(reversed(place.sessions), session), place, now_ms)
+
+
+def _cache_evicts_what_must_stay(real: Any, evictor: Any, database: Any, start: int) -> Any:
+    """Under a volatile policy any key may go."""
+    found = real(evictor, database, start)
+    return found or [(key, entry) for _, _, table in database.filled() for key, entry in table.items()]
+
+
+def _cache_passes_its_limit(real: Any, keyspace: Any, now_ms: int) -> bool:
+    """Now and then no room is made, and the write goes on all the same."""
+    return random.random() < 0.7 or bool(real(keyspace, now_ms))
+
+
 # --- the replicated register of tests/sim/register --------------------------------------------------------------------
 
 
@@ -109,6 +155,54 @@ BUGS: tuple[Bug, ...] = (
         "minidist.engines.keyspace.service:Service.run_directly",
         _cache_lost_write,
         "the cache acknowledges a write and forgets it",
+    ),
+    Bug(
+        "cache-expired-read",
+        "minidist.engines.keyspace.database:Database.peek",
+        _cache_expired_read,
+        "a key is there for a moment longer than its lifetime",
+    ),
+    Bug(
+        "cache-exec-ignores-expiry",
+        "minidist.engines.keyspace.session:Session.watched_changed",
+        _cache_exec_ignores_expiry,
+        "EXEC goes through although a watched key has expired",
+    ),
+    Bug(
+        "cache-exec-ignores-watch",
+        "minidist.engines.keyspace.session:Session.watched_changed",
+        _cache_exec_ignores_watch,
+        "EXEC goes through, now and then, although a watched key was changed",
+    ),
+    Bug(
+        "cache-half-a-transaction",
+        "minidist.engines.keyspace.session:Session.watched_changed",
+        _cache_half_a_transaction,
+        "EXEC runs the first of its commands only, now and then",
+    ),
+    Bug(
+        "cache-feeds-the-dead",
+        "minidist.engines.keyspace.service:Service.close",
+        _cache_feeds_the_dead,
+        "a client that is gone still waits for a key, and takes an element with it",
+    ),
+    Bug(
+        "cache-serves-last-first",
+        "minidist.engines.keyspace.service:Service._try_again",
+        _cache_serves_last_first,
+        "of the clients that wait for a key, the one that came last is served first",
+    ),
+    Bug(
+        "cache-evicts-what-must-stay",
+        "minidist.engines.keyspace.eviction:Evictor._candidates",
+        _cache_evicts_what_must_stay,
+        "under a volatile policy a key without a lifetime is evicted",
+    ),
+    Bug(
+        "cache-passes-its-limit",
+        "minidist.engines.keyspace.keyspace:Keyspace.make_room",
+        _cache_passes_its_limit,
+        "writes go on, now and then, although the memory is full",
     ),
     Bug(
         "register-stale-read",

@@ -15,7 +15,7 @@ progress after everything was healed.
 
 import asyncio
 import contextvars
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Collection, Coroutine, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -194,28 +194,31 @@ class Simulation:
             if everything or fault.kind == "partition":
                 fault.end()
 
-    async def trial(self, faults: Faults = None, *, duration_s: float | None = None) -> None:
+    async def trial(
+        self, faults: Faults = None, *, duration_s: float | None = None, without: Collection[str] = ()
+    ) -> None:
         """Faults for a while; then all is healed, and every client that records operations must succeed again.
 
-        Without `faults`, those of the command line. Random ones go on as long again when too few of them took effect.
-        Afterwards the clients have stopped. Raises FaultError, NoProgressError.
+        Without `faults`, those of the command line. Random ones go on as long again when too few of them took effect;
+        kinds that this scenario cannot use are named in `without`. Afterwards the clients have stopped. Raises
+        FaultError, NoProgressError.
         """
         chosen = self.faults if faults is None else faults
         duration_s = self.duration_s if duration_s is None else duration_s
-        await self._befall(chosen, duration_s)
+        await self._befall(chosen, duration_s, without)
         for _ in range(MAX_MORE if chosen == RANDOM else 0):
             fired = self.schedule.fired()
             if sum(fired.values()) < ENOUGH_FAULTS or len(fired) < ENOUGH_KINDS:
-                await self._befall(chosen, duration_s)
+                await self._befall(chosen, duration_s, without)
         self.schedule.heal()
         await self.recovered()
         self.working = False
         await asyncio.sleep(LAST_WORDS_S)
 
-    async def _befall(self, faults: Faults, duration_s: float) -> None:
+    async def _befall(self, faults: Faults, duration_s: float, without: Collection[str]) -> None:
         """Faults, each at its time, for so long."""
         if faults == RANDOM:
-            faults = draw(self.cluster, self.world.streams.faults, duration_s)
+            faults = draw(self.cluster, self.world.streams.faults, duration_s, without=without)
         assert not isinstance(faults, str), "faults are random, a list, or None"
         self.schedule.declare(faults or ())
         self.schedule.begin()

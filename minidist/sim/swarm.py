@@ -6,6 +6,7 @@ all from the stream of faults: the same seed gives the same schedule.
 """
 
 import random
+from collections.abc import Collection
 from typing import Any
 
 from minidist.sim.cluster import SimCluster, SimNode
@@ -25,9 +26,13 @@ RESET_MS = 50
 ENOUGH_FAULTS, ENOUGH_KINDS = 3, 2
 
 
-def draw(cluster: SimCluster, rng: random.Random, duration_s: float) -> list[Spec]:
-    """A schedule for this cluster, in order of time."""
-    makers = {kind: maker for kind, maker in MAKERS.items() if maker(cluster, random.Random(0)) is not None}
+def draw(cluster: SimCluster, rng: random.Random, duration_s: float, *, without: Collection[str] = ()) -> list[Spec]:
+    """A schedule for this cluster, in order of time, of all kinds that it can have but those `without`."""
+    makers = {
+        kind: maker
+        for kind, maker in MAKERS.items()
+        if kind not in without and maker(cluster, random.Random(0)) is not None
+    }
     kinds = sorted(makers)
     chosen = rng.sample(kinds, rng.randint(min(MIN_KINDS, len(kinds)), len(kinds)))
     count = max(MIN_FAULTS, round(rng.uniform(*FAULTS_PER_MINUTE) * duration_s / 60))

@@ -201,7 +201,7 @@ def test_random_faults_go_on_when_too_few_took_effect(monkeypatch):
     pauses = [{"kind": "pause", "on": "cache", "at": f"{at_s}s", "duration": "1s"} for at_s in (1, 3, 5)]
     clock = {"kind": "clock", "on": "cache", "by": "1s", "at": "7s"}
     rounds = iter([[{"kind": "refuse", "on": "cache", "at": "1s", "duration": "1s"}], [*pauses, clock]])
-    monkeypatch.setattr("minidist.sim.simulation.draw", lambda cluster, rng, duration_s: next(rounds))
+    monkeypatch.setattr("minidist.sim.simulation.draw", lambda *given, **options: next(rounds))
 
     async def scenario(sim):
         await sim.cache()
