@@ -73,6 +73,8 @@ class Wiring:
     endpoint: Endpoint
     timeout_s: float
     rng: random.Random
+    #: Which process of those that share the load this is, from 0.
+    share: int = 0
 
 
 class Channel(ABC):
@@ -165,6 +167,13 @@ class StreamChannel(asyncio.Protocol, Channel):
         self._intended.popleft()
         self._dispatcher.in_flight -= 1
         self._recorder.failed(kind)
+
+    def found(self, found: bool) -> None:
+        """The oldest request, which is about to be answered, was a read that found its key, or did not."""
+        if found:
+            self._recorder.hits += 1
+        else:
+            self._recorder.misses += 1
 
     def settled(self, now_s: float) -> None:
         self._failures = 0

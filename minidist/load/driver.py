@@ -12,9 +12,11 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from minidist.load import keys
 from minidist.load.channel import Channel, Endpoint, Wiring, kind_of
 from minidist.load.plan import RATIO, LoadError, Plan, shown_url
 from minidist.runtime.config import KINDS, ConfigError, Option, Size
+from minidist.structures.patterns import Draw
 
 if TYPE_CHECKING:
     import ssl
@@ -23,10 +25,10 @@ if TYPE_CHECKING:
 MODULES = (
     (("http", "https"), "http"),
     (("redis", "rediss"), "redis"),
+    (("memcached",), "memcached"),
 )
 
 # Options that mean the same in several drivers.
-KEYS = Option("Different keys in use.", name="keys", kind=KINDS[int], default=10_000, minimum=1)
 READ_WRITE_RATIO = Option("Reads to writes in a mixed workload.", name="ratio", kind=RATIO, default=(9, 1))
 TLS_CA = Option("PEM file with the authorities that the server's certificate may come from.", name="tls_ca", default="")
 INSECURE = Option("Take any certificate.", name="insecure", kind=KINDS[bool], default=False)
@@ -53,8 +55,12 @@ class Driver(ABC):
             if name not in known:
                 raise ConfigError("--" + name.replace("_", "-"), value, f"not with a {self.target.scheme} URL")
         self.values: dict[str, Any] = {each.name: plan.options.get(each.name, each.default) for each in self.options}
+        if "key_pattern" in self.values:
+            keys.check(self.values, plan.options)
+        self._draw_key: Draw | None = None
         if plan.history and not self.records:
-            raise ConfigError("--history", plan.history, f"not with a {self.target.scheme} URL, only with redis://")
+            allowed = f"not with a {self.target.scheme} URL, only with redis:// and memcached://"
+            raise ConfigError("--history", plan.history, allowed)
         if plan.workload and plan.workload not in self.workloads:
             raise ConfigError("--workload", plan.workload, f"one of {', '.join(self.workloads)} for {self.name}")
         self.workload = plan.workload or next(iter(self.workloads))
@@ -63,6 +69,12 @@ class Driver(ABC):
     def label(self) -> str:
         """The workload as the report names it."""
         return self.workload
+
+    def draw_key(self, wiring: Wiring) -> Draw:
+        """What draws the number of the next key: one for all channels, so that together they scan in order."""
+        if self._draw_key is None:
+            self._draw_key = keys.draw(self.values, wiring.rng, wiring.share, self.plan.processes)
+        return self._draw_key
 
     @abstractmethod
     def channel(self, wiring: Wiring) -> Channel: ...

@@ -40,6 +40,10 @@ class History:
         self._began_ns = 0
         self._closed = False
 
+    def key(self, number: int) -> str:
+        """The name of this run's key of this number."""
+        return f"history:{self.run}:{number}"
+
     def invoke(self, process: int, f: str, key: str, value: Any = None) -> Operation:
         operation = Operation(process, f, key, value)
         self._line(operation, "invoke", value)

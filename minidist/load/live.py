@@ -71,9 +71,11 @@ def _line(second: Interval) -> str:
     p50, p99 = second.percentiles_ms(50, 99)
     failed = f"  failed {rate_text(second.failed / second.seconds)}" if second.failed else ""
     kinds = f" ({', '.join(sorted(second.errors))})" if second.errors else ""
+    hits = "" if second.hit_ratio is None else f"  hits {second.hit_ratio:.1%}"
+    latency = f"p50 {ms_text(p50)} ms  p99 {ms_text(p99)} ms"
     return (
         f"{second.end_s:6.1f} s  offered {rate_text(second.offered / second.seconds)}"
-        f"  ok {rate_text(second.ok / second.seconds)}  p50 {ms_text(p50)} ms  p99 {ms_text(p99)} ms{failed}{kinds}"
+        f"  ok {rate_text(second.ok / second.seconds)}  {latency}{hits}{failed}{kinds}"
     )
 
 

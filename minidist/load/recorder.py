@@ -30,8 +30,12 @@ def new_histogram() -> Any:
 
 @dataclass(frozen=True, kw_only=True)
 class Interval:
-    """A stretch of a run: [start_s, end_s) since its start. `ok` and `errors` count what ended in it, `offered` what
-    was to start in it. `latency` is an encoded HDR histogram in microseconds (empty when nothing succeeded)."""
+    """A stretch of a run: [start_s, end_s) since its start.
+
+    `ok` and `errors` count what ended in it, `offered` what was to start in it, `hits` and `misses` the answered reads
+    of a store that found their key or did not. `latency` is an encoded HDR histogram in microseconds (empty when
+    nothing succeeded).
+    """
 
     start_s: float
     end_s: float
@@ -42,6 +46,8 @@ class Interval:
     latency_sum_s: float = 0.0
     bytes_in: int = 0
     bytes_out: int = 0
+    hits: int = 0
+    misses: int = 0
     lag_s: float = 0.0
 
     @property
@@ -51,6 +57,12 @@ class Interval:
     @property
     def failed(self) -> int:
         return sum(self.errors.values())
+
+    @property
+    def hit_ratio(self) -> float | None:
+        """Of the reads that were answered; None when nothing is known of any."""
+        reads = self.hits + self.misses
+        return self.hits / reads if reads else None
 
     @cached_property
     def histogram(self) -> Any:
@@ -105,6 +117,8 @@ def merged(intervals: Iterable[Interval]) -> Interval:
         latency_sum_s=sum(part.latency_sum_s for part in parts),
         bytes_in=sum(part.bytes_in for part in parts),
         bytes_out=sum(part.bytes_out for part in parts),
+        hits=sum(part.hits for part in parts),
+        misses=sum(part.misses for part in parts),
         lag_s=max(part.lag_s for part in parts),
     )
 
@@ -113,8 +127,8 @@ class Recorder:
     """Takes figures from dispatcher and channels. They write the public attributes directly; see the theory above."""
 
     __slots__ = (
-        "_errors", "_histogram", "_ok", "_start_s", "_sum_s", "bytes_in", "bytes_out", "lag_s", "last_ok_s",
-        "latencies", "offered",
+        "_errors", "_histogram", "_ok", "_start_s", "_sum_s", "bytes_in", "bytes_out", "hits", "lag_s", "last_ok_s",
+        "latencies", "misses", "offered",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -126,7 +140,7 @@ class Recorder:
         self._clear()
 
     def _clear(self) -> None:
-        self.offered = self.bytes_in = self.bytes_out = self._ok = 0
+        self.offered = self.bytes_in = self.bytes_out = self.hits = self.misses = self._ok = 0
         self.lag_s = self._sum_s = 0.0
         self._errors: dict[str, int] = {}
         self._histogram = new_histogram()
@@ -162,6 +176,8 @@ class Recorder:
             latency_sum_s=self._sum_s,
             bytes_in=self.bytes_in,
             bytes_out=self.bytes_out,
+            hits=self.hits,
+            misses=self.misses,
             lag_s=self.lag_s,
         )
         self._start_s = end_s

@@ -94,14 +94,14 @@ class Report:
         return self.client_cpu_s / self.duration_s / self.plan.processes
 
     def to_json(self) -> dict[str, Any]:
-        """The object of the contract. Latencies are null when nothing succeeded."""
+        """The object of the contract, with hits if a store was read. Latencies are null when nothing succeeded."""
         total = self.total
         p50, p90, p99, p99_9 = total.percentiles_ms(50, 90, 99, 99.9)
         latency_ms = {
             "min": total.min_ms, "mean": total.mean_ms, "p50": p50, "p90": p90, "p99": p99, "p99_9": p99_9,
             "max": total.max_ms,
         }  # fmt: skip
-        return {
+        figures: dict[str, Any] = {
             "url": shown_url(self.plan.url),
             "workload": self.workload,
             "mode": self.mode,
@@ -116,6 +116,9 @@ class Report:
             "client_cpu_s": round(self.client_cpu_s, 3),
             "schedule_lag_ms": round(total.lag_s * 1000, 3),
         }
+        if total.hit_ratio is not None:
+            figures |= {"hits": total.hits, "misses": total.misses, "hit_ratio": round(total.hit_ratio, 6)}
+        return figures
 
     def warnings(self) -> list[str]:
         """What makes these figures the client's rather than the server's."""
@@ -149,6 +152,9 @@ class Report:
             f"  achieved  {rate_text(self.achieved_per_s)}{of_ramp}, {self.total.ok:,} ok in {self.duration_s:.2f} s"
         )
         lines.append("  latency   " + self._latencies())
+        if self.total.hit_ratio is not None:
+            reads = self.total.hits + self.total.misses
+            lines.append(f"  hits      {self.total.hit_ratio:.2%} of {reads:,} reads")
         if self.total.failed:
             share = self.total.failed / (self.total.ok + self.total.failed)
             kinds = sorted(self.total.errors.items(), key=lambda each: -each[1])

@@ -108,7 +108,12 @@ class Share:
         rng = derive(plan.seed, f"load/{self._number}")
         self._dispatcher = self._make_dispatcher()
         wiring = Wiring(
-            dispatcher=self._dispatcher, recorder=self._recorder, endpoint=endpoint, timeout_s=plan.timeout_s, rng=rng
+            dispatcher=self._dispatcher,
+            recorder=self._recorder,
+            endpoint=endpoint,
+            timeout_s=plan.timeout_s,
+            rng=rng,
+            share=self._number,
         )
         self._channels = [self._driver.channel(wiring) for _ in range(count)]
         self._dispatcher.channels = self._channels

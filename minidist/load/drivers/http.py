@@ -4,7 +4,7 @@ Answers are read by httptools (llhttp) and not by the strict reader of wire/http
 servers, and is slower than they are itself (0.3 against 2.1 µs an answer, of about 6 in all).
 
 A status from 200 to 399 is a success; anything else counts as `http-STATUS`. Redirects are not followed. Requests are
-bytes made in advance; `{key}` in the URL's path or query is replaced by one of `--keys` random numbers per request.
+bytes made in advance; `{key}` in the URL's path or query is replaced by a key's number per request (`--key-pattern`).
 """
 
 from __future__ import annotations
@@ -19,7 +19,8 @@ from urllib.parse import unquote
 import httptools
 
 from minidist.load.channel import StreamChannel, Wiring
-from minidist.load.driver import INSECURE, KEYS, READ_WRITE_RATIO, SIZE, TLS_CA, Driver
+from minidist.load.driver import INSECURE, READ_WRITE_RATIO, SIZE, TLS_CA, Driver
+from minidist.load.keys import KEY_OPTIONS
 from minidist.load.plan import Plan
 from minidist.runtime.config import KINDS, ConfigError, Kind, Option, Size
 
@@ -66,7 +67,7 @@ class Http(Driver):
             "Whether connections are used again. `no` connects anew for each request, and the latency contains it.",
             name="keep_alive", kind=KINDS[bool], default=True,
         ),
-        KEYS, READ_WRITE_RATIO, TLS_CA, INSECURE,
+        *KEY_OPTIONS, READ_WRITE_RATIO, TLS_CA, INSECURE,
     )  # fmt: skip
 
     def __init__(self, plan: Plan) -> None:
@@ -96,22 +97,22 @@ class Http(Driver):
     def channel(self, wiring: Wiring) -> HttpChannel:
         return (HeadChannel if self.method == "HEAD" else HttpChannel)(wiring, self)
 
-    def encoder(self, rng: random.Random) -> Callable[[], bytes]:
+    def encoder(self, wiring: Wiring) -> Callable[[], bytes]:
         """What makes the next request."""
         if self.workload == "get":
-            return self._one(self.method, self.body, rng)
-        read, write = self._one("GET", b"", rng), self._one("POST", self.body, rng)
+            return self._one(self.method, self.body, wiring)
+        read, write = self._one("GET", b"", wiring), self._one("POST", self.body, wiring)
         reads, writes = self.values["ratio"]
-        share = reads / (reads + writes)
-        return lambda: read() if rng.random() < share else write()
+        share, chance = reads / (reads + writes), wiring.rng.random
+        return lambda: read() if chance() < share else write()
 
-    def _one(self, method: str, body: bytes, rng: random.Random) -> Callable[[], bytes]:
+    def _one(self, method: str, body: bytes, wiring: Wiring) -> Callable[[], bytes]:
         whole = self._request(method, body)
         parts = whole.split(b"{key}") if b"{key}" in self._path else [whole]
         if len(parts) == 1:
             return lambda: whole
-        keys: int = self.values["keys"]
-        return lambda: (b"%d" % int(rng.random() * keys)).join(parts)
+        draw = self.draw_key(wiring)
+        return lambda: (b"%d" % draw()).join(parts)
 
     @property
     def _path(self) -> bytes:
@@ -145,7 +146,7 @@ class HttpChannel(StreamChannel):
     def __init__(self, wiring: Wiring, driver: Http) -> None:
         super().__init__(wiring, depth=1)
         self.connect_per_request = not driver.values["keep_alive"]
-        self._next_request = driver.encoder(wiring.rng)
+        self._next_request = driver.encoder(wiring)
         self._parser: Any = None
         self._head = b""
         self._now_s = 0.0
