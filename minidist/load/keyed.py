@@ -174,14 +174,17 @@ class KeyedDriver(Driver):
         """Send these commands, and see that all are answered without error. Raises LoadError."""
         writer.write(b"".join(batch))
         replies = self.reader()
-        for _ in batch:
-            while (reply := replies.next()) is NOTHING:
-                data = await stream.read(65_536)
-                if not data:
-                    raise LoadError("the server closed the connection during --preload")
-                replies.feed(data)
-            if isinstance(reply, ReplyError) and first_word(reply) not in self.tolerated:
-                raise LoadError(f"--preload: {reply}")
+        try:
+            for _ in batch:
+                while (reply := replies.next()) is NOTHING:
+                    data = await stream.read(65_536)
+                    if not data:
+                        raise LoadError("the server closed the connection during --preload")
+                    replies.feed(data)
+                if isinstance(reply, ReplyError) and first_word(reply) not in self.tolerated:
+                    raise LoadError(f"--preload: {reply}")
+        except (OSError, ProtocolError) as error:
+            raise LoadError(f"--preload: {error}") from error
 
 
 def _up_to(size: int, commands: Iterator[bytes]) -> Iterator[bytes]:

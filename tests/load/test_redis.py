@@ -126,3 +126,75 @@ async def test_a_lost_connection_fails_all_that_was_under_way(resp_server: Any) 
     assert report.total.ok == 0
     assert report.total.failed == report.total.offered
     assert report.total.failed % 8 == 0
+
+
+# --- keys, values, hits -----------------------------------------------------------------------------------------------
+
+
+def keys_of(server: Any) -> list[int]:
+    return [int(command[1].partition(b":")[2]) for command in commands(server)]
+
+
+async def test_zipf_asks_for_few_keys_most_of_the_time_and_the_same_by_seed(resp_server: Any) -> None:
+    seen = []
+    for seed in (3, 3, 4):
+        server = await resp_server()
+        await load(server, workload="get", seed=seed, options={"key_pattern": "zipf", "keys": 1000})
+        seen.append(keys_of(server))
+    assert seen[0] == seen[1] != seen[2]
+    assert seen[0].count(0) > 5
+    assert len(set(seen[0])) < 80
+
+
+async def test_hot_keys_get_their_share(resp_server: Any) -> None:
+    server = await resp_server()
+    await load(server, workload="set", options={"key_pattern": "hot", "hot_keys": 2, "hot_share": 0.9})
+    assert 80 <= sum(key < 2 for key in keys_of(server)) < 100
+
+
+async def test_a_scan_is_one_over_all_connections(resp_server: Any) -> None:
+    server = await resp_server()
+    await load(server, workload="get", connections=5, options={"key_pattern": "scan", "keys": 40})
+    assert sorted(keys_of(server)) == sorted([*range(40), *range(40), *range(20)])
+
+
+async def test_processes_begin_their_scans_evenly_spread(resp_server: Any) -> None:
+    server = await resp_server()
+    described: dict[str, Any] = {"workload": "get", "connections": 2, "processes": 2, "rate": 20.0}
+    await load(server, options={"key_pattern": "scan", "keys": 1000}, **described)
+    assert sorted(keys_of(server))[:1] == [0]
+    assert 500 in keys_of(server)
+
+
+async def test_value_sizes_are_drawn(resp_server: Any) -> None:
+    server = await resp_server()
+    await load(server, workload="set", options={"value_size": "10:1,2000:1", "keys": 1})
+    sizes = {len(request) - len(b"SET key:000000000000 ") for request in server.requests}
+    assert sizes == {10, 2000}
+    server = await resp_server()
+    await load(server, workload="mset", options={"value_size": "0-3", "keys": 1})
+    assert {len(value) for command in commands(server) for value in command[2::2]} <= {0, 1, 2, 3}
+
+
+@pytest.mark.parametrize("workload", ["get", "get-set"])
+async def test_hits_are_counted_of_reads_only(resp_server: Any, workload: str) -> None:
+    def answer(number: int, request: bytes) -> bytes:
+        if request.startswith(b"SET"):
+            return b"+OK\r\n"
+        key = int(request.partition(b":")[2])
+        return b"-ERR\r\n" if key == 0 else b"$-1\r\n" if key < 3 else b"$2\r\nOK\r\n"
+
+    server = await resp_server(answer)
+    report = await load(server, workload=workload, options={"keys": 10, "ratio": (1, 1)})
+    read = [int(command[1].partition(b":")[2]) for command in commands(server) if command[0] == b"GET"]
+    assert report.total.hits == sum(key >= 3 for key in read)
+    assert report.total.misses == sum(0 < key < 3 for key in read)
+    assert report.to_json()["hit_ratio"] == pytest.approx(report.total.hits / (report.total.hits + report.total.misses))
+    assert f"of {report.total.hits + report.total.misses} reads" in report.text()
+
+
+async def test_what_reads_nothing_has_no_hits(resp_server: Any) -> None:
+    server = await resp_server()
+    report = await load(server, workload="set")
+    assert report.total.hit_ratio is None
+    assert "hit_ratio" not in report.to_json()

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from minidist.load.channel import Wiring
 from minidist.load.keyed import KeyedDriver, NextCommand, Note, Reader
-from minidist.load.plan import Plan
+from minidist.load.plan import Plan, shown_url
 from minidist.runtime.config import ConfigError
 from minidist.wire import memcached_client as memcached
 
@@ -41,7 +41,7 @@ class Memcached(KeyedDriver):
     def __init__(self, plan: Plan) -> None:
         super().__init__(plan)
         if self.target.path.strip("/") or self.target.username is not None:
-            raise ConfigError("URL", plan.url, "memcached://HOST:PORT, without a path or a user")
+            raise ConfigError("URL", shown_url(plan.url), "memcached://HOST:PORT, without a path or a user")
         self._ttl_s, rest_ms = divmod(self.values["ttl"], 1000)
         if rest_ms or self._ttl_s > LONGEST_TTL_S:
             raise ConfigError("--ttl", self.values["ttl"], "whole seconds, at most 30d, with a memcached URL")
