@@ -148,7 +148,7 @@ class Machine:
         if not ok:
             raise CommandError(self._complaint(value, script))
         try:
-            return reply_of(value, caller.resp3 and session.resp3, self.is_table)
+            return reply_of(value, caller.resp3, session.resp3, self.is_table)
         except TooDeep:
             raise CommandError("ERR reached lua stack limit") from None
 

@@ -93,12 +93,17 @@ class Reading:
         return table
 
 
-def reply_of(value: Any, resp3: bool, is_table: Any, depth: int = 0) -> bytes:
-    """The encoded reply of a Lua value; `is_table(value)` tells tables. Raises TooDeep."""
+def reply_of(value: Any, resp3: bool, booleans: bool, is_table: Any, depth: int = 0) -> bytes:
+    """The encoded reply of a Lua value to a caller that speaks RESP3 or not; `is_table(value)` tells tables.
+
+    `booleans` says whether the script speaks RESP3; else true is 1 and false is null. Raises TooDeep.
+    """
+    if isinstance(value, bool) and booleans:
+        return boolean(value, resp3)
     if value is None or value is False:
-        return boolean(False, True) if value is False and resp3 else null(resp3)
+        return null(resp3)
     if value is True:
-        return boolean(True, True) if resp3 else ONE
+        return ONE
     if isinstance(value, bytes):
         return bulk(value)
     if isinstance(value, int | float):
@@ -107,18 +112,18 @@ def reply_of(value: Any, resp3: bool, is_table: Any, depth: int = 0) -> bytes:
         return null(resp3)
     if depth > DEEPEST:
         raise TooDeep
-    special = _special(value, resp3, is_table, depth)
+    special = _special(value, resp3, booleans, is_table, depth)
     if special is not None:
         return special
     parts = []
     number = 1
     while (part := value[number]) is not None:
-        parts.append(reply_of(part, resp3, is_table, depth + 1))
+        parts.append(reply_of(part, resp3, booleans, is_table, depth + 1))
         number += 1
     return array(parts)
 
 
-def _special(table: Any, resp3: bool, is_table: Any, depth: int) -> bytes | None:
+def _special(table: Any, resp3: bool, booleans: bool, is_table: Any, depth: int) -> bytes | None:
     """The reply of a table with one of the fields that mean something."""
     if isinstance(problem := table[b"err"], bytes):
         return error(problem.decode("utf-8", "surrogateescape"))
@@ -127,10 +132,10 @@ def _special(table: Any, resp3: bool, is_table: Any, depth: int) -> bytes | None
     if isinstance(number := table[b"double"], int | float):
         return double(float(number), resp3)
     if is_table(pairs := table[b"map"]):
-        parts = [reply_of(each, resp3, is_table, depth + 1) for pair in pairs.items() for each in pair]
+        parts = [reply_of(each, resp3, booleans, is_table, depth + 1) for pair in pairs.items() for each in pair]
         return map_header(len(parts) // 2, resp3) + b"".join(parts)
     if is_table(members := table[b"set"]):
-        parts = [reply_of(each, resp3, is_table, depth + 1) for each in members]
+        parts = [reply_of(each, resp3, booleans, is_table, depth + 1) for each in members]
         return set_header(len(parts), resp3) + b"".join(parts)
     if is_table(text := table[b"verbatim_string"]) and isinstance(text[b"string"], bytes):
         form = text[b"format"]
