@@ -19,7 +19,6 @@ while a trace takes some ten: its LRU would do better in a longer run.
 """
 
 import argparse
-import bisect
 import heapq
 import itertools
 import json
@@ -43,8 +42,10 @@ from lab import machine  # noqa: E402
 from minidist.engines.keyspace.commands import all_commands  # noqa: E402
 from minidist.engines.keyspace.eviction import Policy  # noqa: E402
 from minidist.engines.keyspace.service import Service  # noqa: E402
+from minidist.structures import patterns  # noqa: E402
 
 KEYS, ROOM = 20_000, 2_000
+EXPONENT = 1.0
 VALUE = b"x" * 200
 MS_PER_REQUEST = 1  # of service time: LFU forgets by the minute
 OURS = [policy for policy in Policy if policy.value.startswith("allkeys")]
@@ -58,9 +59,8 @@ Cache = Callable[[int], bool]
 
 
 def zipf(rng: random.Random, length: int, keys: int) -> Trace:
-    weights = list(itertools.accumulate(1 / rank for rank in range(1, keys + 1)))
-    names = rng.sample(range(keys), keys)
-    return [names[bisect.bisect(weights, rng.random() * weights[-1])] for _ in range(length)]
+    names, draw = rng.sample(range(keys), keys), patterns.zipf(rng, keys, EXPONENT)
+    return [names[draw()] for _ in range(length)]
 
 
 def shift(rng: random.Random, length: int, keys: int) -> Trace:
@@ -70,12 +70,16 @@ def shift(rng: random.Random, length: int, keys: int) -> Trace:
 def scan(rng: random.Random, length: int, keys: int) -> Trace:
     trace = zipf(rng, length - 2 * keys, keys)
     for at in (2 * len(trace) // 3, len(trace) // 3):
-        trace[at:at] = range(keys)
+        trace[at:at] = drawn(patterns.scan(keys), keys)
     return trace
 
 
 def loop(rng: random.Random, length: int, keys: int) -> Trace:
-    return [at % (ROOM * 6 // 5) for at in range(length)]
+    return drawn(patterns.scan(ROOM * 6 // 5), length)
+
+
+def drawn(draw: patterns.Draw, length: int) -> Trace:
+    return [draw() for _ in range(length)]
 
 
 TRACES = {each.__name__: each for each in (zipf, shift, scan, loop)}
