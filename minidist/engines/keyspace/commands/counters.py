@@ -1,6 +1,6 @@
 """Counters: strings that hold a decimal number.
 
-INCR and its kin look into the tables themselves, as GET and SET do, where a plain number is there that cannot overflow.
+INCR and DECR look into the tables themselves, as GET and SET do, where a number is there that cannot overflow.
 """
 
 import math
@@ -11,20 +11,18 @@ from collections.abc import Sequence
 from minidist.engines.keyspace import events
 from minidist.engines.keyspace.arguments import LARGEST, SMALLEST, decimal, integer
 from minidist.engines.keyspace.errors import CommandError
-from minidist.engines.keyspace.registry import FIRST_KEY, CommandTable
+from minidist.engines.keyspace.registry import FIRST_KEY, CommandTable, Run
 from minidist.engines.keyspace.session import Session
 from minidist.engines.keyspace.texts import text
 from minidist.structures.slots import OPENING_BRACE, SLOT_MASK, key_slots, tagged_slot
 from minidist.wire.resp_plain import Command as Arguments
-from minidist.wire.resp_replies import ONE, bulk
+from minidist.wire.resp_replies import bulk
 from minidist.wire.resp_replies import integer as integer_reply
 
 TABLE = CommandTable()
 command = TABLE.command
 
-# Neither a sum of both nor one of a counter and 1 comes near 2**63.
-is_counter = re.compile(rb"-?[1-9][0-9]{0,16}").fullmatch
-LARGE = 10**18
+is_counter = re.compile(rb"-?[1-9][0-9]{0,16}").fullmatch  # far from 2**63
 
 
 def _incr_columns(session: Session, columns: Sequence[Sequence[bytes]], now_ms: int) -> tuple[int, bytes]:
@@ -33,49 +31,27 @@ def _incr_columns(session: Session, columns: Sequence[Sequence[bytes]], now_ms: 
     watches = database.watches
     if keyspace.notified:
         return 0, b""
-    replies: list[bytes] = []
+    values: list[bytes] = []
     for key, slot in zip(keys, key_slots(keys), strict=True):
         entry = database.tables[slot].get(key)
         if keyspace.used_bytes > keyspace.limit_bytes or (watches and key in watches):
             break
         if entry is None:
-            database.put(key, b"1", now_ms)
-            replies.append(ONE)
-            continue
-        before = entry.value
-        if before.__class__ is not bytes or entry.expires_ms <= now_ms or not is_counter(before):
-            break
-        value = entry.value = b"%d" % (int(before) + 1)
-        keyspace.used_bytes += len(value) - len(before)
-        entry.touched_ms = now_ms
-        replies.append(b":%b\r\n" % value)
-    return len(replies), b"".join(replies)
+            value = b"1"
+            database.put(key, value, now_ms)
+        else:
+            before = entry.value
+            if before.__class__ is not bytes or entry.expires_ms <= now_ms or not is_counter(before):
+                break
+            value = entry.value = b"%d" % (int(before) + 1)
+            if len(value) != len(before):
+                keyspace.used_bytes += len(value) - len(before)
+            entry.touched_ms = now_ms
+        values.append(value)
+    return len(values), b":%b\r\n" % b"\r\n:".join(values) if values else b""
 
 
 def _add(session: Session, key: bytes, amount: int, now_ms: int) -> bytes:
-    database = session.database
-    slot = (tagged_slot(key) if OPENING_BRACE in key else crc_hqx(key, 0)) & SLOT_MASK
-    entry = database.tables[slot].get(key)
-    if (
-        entry is None
-        or (before := entry.value).__class__ is not bytes
-        or entry.expires_ms <= now_ms
-        or not is_counter(before)
-        or not -LARGE <= amount <= LARGE
-    ):
-        return _add_with_checks(session, key, amount, now_ms)
-    value = entry.value = b"%d" % (int(before) + amount)
-    entry.touched_ms = now_ms
-    keyspace = database.keyspace
-    keyspace.used_bytes += len(value) - len(before)
-    if database.watches:
-        database.changed(key)
-    if keyspace.notified:
-        database.notify(events.STRING, b"incrby", key)
-    return b":%b\r\n" % value
-
-
-def _add_with_checks(session: Session, key: bytes, amount: int, now_ms: int) -> bytes:
     database = session.database
     entry = database.find(key, now_ms)
     value = amount if entry is None else integer(text(entry)) + amount
@@ -90,21 +66,45 @@ def _add_with_checks(session: Session, key: bytes, amount: int, now_ms: int) -> 
     return integer_reply(value)
 
 
-@command(
+def adder(amount: int) -> Run:
+    """INCR or DECR."""
+
+    def run(session: Session, args: Arguments, now_ms: int) -> bytes:
+        key = args[1]
+        database = session.database
+        slot = (tagged_slot(key) if OPENING_BRACE in key else crc_hqx(key, 0)) & SLOT_MASK
+        entry = database.tables[slot].get(key)
+        if (
+            entry is None
+            or (before := entry.value).__class__ is not bytes
+            or entry.expires_ms <= now_ms
+            or not is_counter(before)
+        ):
+            return _add(session, key, amount, now_ms)
+        value = entry.value = b"%d" % (int(before) + amount)
+        entry.touched_ms = now_ms
+        keyspace = database.keyspace
+        if len(value) != len(before):
+            keyspace.used_bytes += len(value) - len(before)
+        if database.watches:
+            database.changed(key)
+        if keyspace.notified:
+            database.notify(events.STRING, b"incrby", key)
+        return b":%b\r\n" % value
+
+    return run
+
+
+command(
     "INCR", arity=2, flags="write denyoom fast", keys=FIRST_KEY, since="1.0.0", group="string",
     summary="Increments the integer value of a key by one. Uses 0 as initial value if the key doesn't exist.",
     run_columns=_incr_columns,
-)  # fmt: skip
-def incr(session: Session, args: Arguments, now_ms: int) -> bytes:
-    return _add(session, args[1], 1, now_ms)
+)(adder(1))  # fmt: skip
 
-
-@command(
+command(
     "DECR", arity=2, flags="write denyoom fast", keys=FIRST_KEY, since="1.0.0", group="string",
     summary="Decrements the integer value of a key by one. Uses 0 as initial value if the key doesn't exist.",
-)  # fmt: skip
-def decr(session: Session, args: Arguments, now_ms: int) -> bytes:
-    return _add(session, args[1], -1, now_ms)
+)(adder(-1))  # fmt: skip
 
 
 @command(
