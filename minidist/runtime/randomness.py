@@ -14,6 +14,11 @@ def fresh_seed() -> int:
     return int.from_bytes(os.urandom(6), "big")
 
 
+def unguessable(size: int) -> bytes:
+    """Bytes for passwords, from the machine; the simulation's own there."""
+    return os.urandom(size)
+
+
 def derive(seed: int, stream: str) -> random.Random:
     """The generator of a named stream of a seed."""
     digest = hashlib.blake2b(f"{seed}/{stream}".encode(), digest_size=8).digest()

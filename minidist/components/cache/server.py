@@ -19,7 +19,7 @@ from minidist.components.cache.figures import families
 from minidist.components.cache.limits import parse_limits
 from minidist.components.cache.settings import CacheSettings
 from minidist.components.cache.state import CacheService, Facts
-from minidist.engines.keyspace.outputs import Alarm, End, Named, Output, Push, Release, Resume
+from minidist.engines.keyspace.outputs import Admitted, Alarm, End, Named, Output, Push, Release, Resume
 from minidist.engines.keyspace.session import Session
 from minidist.engines.keyspace.tables import NEVER
 from minidist.engines.keyspace.users import Users
@@ -27,11 +27,11 @@ from minidist.runtime.clock import Clock, ClockTimer
 from minidist.runtime.config import Address, Config, ConfigError
 from minidist.runtime.connection import Connection
 from minidist.runtime.endpoint import Listener
-from minidist.runtime.files import read_text
 from minidist.runtime.metrics import Family, Histogram
 from minidist.runtime.node import Halves, Message, Node
 from minidist.runtime.outgoing import Outgoing
 from minidist.runtime.ports import Ports
+from minidist.runtime.randomness import unguessable
 from minidist.runtime.stopwatch import now_s
 from minidist.wire.resp import Command, CommandReader, Limits, ProtocolError, RespInspector, StrangerReader
 from minidist.wire.resp_replies import error
@@ -199,6 +199,12 @@ class RespConnection(Connection):
         self.touched = False
         self.idle_rounds = NEVER_IDLE
 
+    def admitted(self) -> None:
+        """The client is no stranger any more, perhaps by what another one did: go on with what follows in its read."""
+        if self.left is None:
+            self.left = deque()
+            self.go_on()
+
     def released(self, reply: bytes) -> None:
         """The client waits for a key no longer."""
         self.touched = True
@@ -283,6 +289,7 @@ class Cache(Node):
         self.service.scripts.stopwatch_s = now_s
         self.service.scripts.log = lambda level, text: self.log.info("script", level=level, text=text)
         self.service.timing.stopwatch_s = now_s
+        self.service.random_bytes = unguessable
         self.service.configure(config)
         self.output_limits = parse_limits(config.output_limits)
         self.waiting: dict[RespConnection, None] = {}
@@ -341,8 +348,11 @@ class Cache(Node):
     def _read_users(self) -> Users:
         if not self.config.auth_file:
             return Users()
+        from minidist.components.cache.user_file import UserFileOnDisk
+
+        self.service.user_file = UserFileOnDisk(self.config.auth_file, self.service.table)
         try:
-            return Users.parse(read_text(self.config.auth_file))
+            return self.service.user_file.load()
         except (OSError, ValueError) as problem:
             raise ConfigError(
                 "--auth-file", self.config.auth_file, f"a readable file of user:password lines ({problem})"
@@ -413,6 +423,8 @@ class Cache(Node):
                 connection.abort("killed by another client")
             else:
                 connection.close()
+        elif isinstance(output, Admitted):
+            cast(RespConnection, output.session.carrier).admitted()
         elif isinstance(output, Named):
             name = output.session.name.decode("latin-1")
             cast(RespConnection, output.session.carrier).named(f"client:{name}" if name else "")
@@ -429,7 +441,9 @@ class Cache(Node):
                 reader.limits = self.command_limits
 
     async def reset_data(self) -> None:
-        self.service.users.passwords = dict(self._read_users().passwords)
+        from minidist.engines.keyspace.acl import replace_users  # not for a node's start
+
+        replace_users(self.service, self._read_users())
         self.service.forget_everything()
         if self.memcached is not None:
             self.memcached.forget_everything()

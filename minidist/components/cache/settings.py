@@ -17,6 +17,7 @@ from minidist.runtime.config import KINDS, Address, ConfigError, Duration, Optio
 from minidist.wire.resp_plain import strict_integer
 
 FIXED = {"appendonly": "no", "save": "", "maxmemory-samples": "64", "hz": "10"}
+FIXED |= {"acllog-max-len": "128", "acl-pubsub-default": "resetchannels"}
 
 OPTIONS = {alias: each for each in options_of(CacheConfig).values() for alias in each.aliases}
 
@@ -43,7 +44,7 @@ class CacheSettings:
         config, address = self._config(), self._address()
         shown = {name: shown_value(each, getattr(config, each.name)) for name, each in OPTIONS.items()}
         shown |= {"bind": address.host, "port": str(address.port), "unixsocket": address.path}
-        shown["requirepass"] = self.users.default_password.decode("utf-8", "surrogateescape")
+        shown["requirepass"] = self.users.requirepass.decode("utf-8", "surrogateescape")
         return dict(sorted((shown | FIXED).items()))
 
     def change(self, values: dict[str, str]) -> None:

@@ -56,6 +56,7 @@ class CacheService(Service):
         """As new: keys and counters. Clients stay connected, outside transactions."""
         self.unpause()
         self.scripts.flush()
+        self.access_log = None
         self.keyspace.flush()
         self.reset_statistics()
         self.timing.reset()
@@ -141,7 +142,10 @@ class CacheService(Service):
             "pubsubshard_channels": len(self.publishing.shard_channels),
             "client_output_buffer_limit_disconnections": self.messages_cut_off,
             "total_error_replies": sum(self.errors.values()),
-            "acl_access_denied_auth": self.failed_logins,
+            "acl_access_denied_auth": self.denied["auth"],
+            "acl_access_denied_cmd": self.denied["command"],
+            "acl_access_denied_key": self.denied["key"],
+            "acl_access_denied_channel": self.denied["channel"],
         }
 
     def _about_commands(self) -> dict[str, object]:

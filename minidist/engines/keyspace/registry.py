@@ -54,15 +54,22 @@ class Keys:
     def __bool__(self) -> bool:
         return bool(self.first or self.counted)
 
-    def of(self, args: Arguments) -> list[bytes]:
-        keys: list[bytes] = []
+    def spans(self, args: Arguments) -> list[range]:
+        """The positions of the keys."""
+        spans = []
         if self.first:
             last = self.last if self.last >= 0 else len(args) + self.last
-            keys += args[self.first : last + 1 : self.step]
+            spans.append(range(self.first, last + 1, self.step))
         if self.counted:
             count = strict_integer(args[self.counted]) or 0
             if 0 < count < len(args) - self.counted:
-                keys += args[self.counted + 1 : self.counted + 1 + count]
+                spans.append(range(self.counted + 1, self.counted + 1 + count))
+        return spans
+
+    def of(self, args: Arguments) -> list[bytes]:
+        keys: list[bytes] = []
+        for span in self.spans(args):
+            keys += args[span.start : span.stop : span.step]
         return keys
 
 
@@ -130,13 +137,10 @@ class Command:
 
     @property
     def categories(self) -> list[str]:
-        """The ACL categories, as Redis derives them from flags and group."""
-        found = ["@" + flag for flag in ("write", "admin", "pubsub", "blocking") if flag in self.flags]
-        found += ["@read"] * ("readonly" in self.flags and self.group not in ("server", "connection"))
-        found += ["@dangerous"] * ("admin" in self.flags)
-        found += ["@keyspace" if self.group == "generic" else "@" + self.group] * (self.group not in ("server",))
-        found += ["@fast" if "fast" in self.flags else "@slow"]
-        return found
+        """The ACL categories, each with its `@`."""
+        from minidist.engines.keyspace.categories import categories_of  # not for a node's start
+
+        return ["@" + name for name in categories_of(self)]
 
 
 # Commands of these groups work on data alone, so nothing about the session must be asked before they run.

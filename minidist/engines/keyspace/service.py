@@ -12,7 +12,8 @@ shell empties it after each run.
 """
 
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 from minidist.engines.keyspace import events
 from minidist.engines.keyspace.errors import (
@@ -25,7 +26,7 @@ from minidist.engines.keyspace.errors import (
 )
 from minidist.engines.keyspace.eviction import Policy
 from minidist.engines.keyspace.keyspace import Keyspace
-from minidist.engines.keyspace.outputs import ALARM, Output, Push, Release, Resume
+from minidist.engines.keyspace.outputs import ALARM, Admitted, Output, Push, Release, Resume
 from minidist.engines.keyspace.publishing import Publishing, Sessions
 from minidist.engines.keyspace.registry import Command, CommandTable
 from minidist.engines.keyspace.scripting import Scripts
@@ -33,11 +34,14 @@ from minidist.engines.keyspace.session import Carrier, Session
 from minidist.engines.keyspace.settings import NO_SETTINGS, Settings
 from minidist.engines.keyspace.slowlog import quoted, without_secrets
 from minidist.engines.keyspace.timing import Timing
-from minidist.engines.keyspace.users import Users
+from minidist.engines.keyspace.users import UserFile, Users
 from minidist.engines.keyspace.waiting import Block, Place, Waiting
 from minidist.wire.resp import Pipeline
 from minidist.wire.resp_plain import Command as Arguments
 from minidist.wire.resp_replies import QUEUED, error
+
+if TYPE_CHECKING:
+    from minidist.engines.keyspace.acl_log import AccessLog
 
 # A longer reply ends a run, so that the shell can look at back-pressure before the next one is made.
 LARGE_REPLY_BYTES = 16 * 1024
@@ -78,7 +82,10 @@ class Service:
         self.paused_until_ms = 0
         self.pause_all = False
         self.connections_made = 0
-        self.failed_logins = 0
+        self.access_log: AccessLog | None = None  # once anybody was refused anything
+        self.denied = dict.fromkeys(("auth", "command", "key", "channel"), 0)
+        self.user_file: UserFile | None = None
+        self.random_bytes: Callable[[int], bytes] = rng.randbytes  # for passwords; the shell's cannot be guessed
         self.messages_cut_off = 0  # connections that took no messages and were closed; the shell counts them
         self.errors: dict[str, int] = {}
         self.started_ms = 0
@@ -237,22 +244,42 @@ class Service:
         if not command.least <= len(args) <= command.most:
             command.rejected_calls += 1
             raise wrong_arity(command.name.lower())
-        self._innermost(command, args)
+        innermost = self._innermost(command, args)
         if not session.authenticated and "no_auth" not in command.flags:
             command.rejected_calls += 1
             raise CommandError(NO_AUTH)
         if session.transaction is not None and "no_multi" in command.flags:
             raise CommandError("ERR Command not allowed inside a transaction")
+        if session.user.restricted:
+            self.authorise(session, command, args, now_ms)
         if not self.keyspace.make_room(now_ms) and self._needs_memory(session, command):
             command.rejected_calls += 1
             raise CommandError(OUT_OF_MEMORY)
         if session.subscriptions and not session.resp3 and command.name not in OF_SUBSCRIBERS:
             raise CommandError(
-                f"ERR Can't execute '{self._innermost(command, args).full_name}': only (P|S)SUBSCRIBE / "
+                f"ERR Can't execute '{innermost.full_name}': only (P|S)SUBSCRIBE / "
                 "(P|S)UNSUBSCRIBE / PING / QUIT / RESET are allowed in this context"
             )
         self._let_pass(session, command, now_ms)
         return command
+
+    def authorise(self, session: Session, command: Command, args: Arguments, now_ms: int, context: str = "") -> None:
+        """Raises CommandError for what a restricted user may not do (acl.py)."""
+        from minidist.engines.keyspace.acl import authorise  # only for those who have such users
+
+        try:
+            authorise(session, self._innermost(command, args), args, now_ms, context)
+        except CommandError:
+            command.rejected_calls += 1
+            raise
+
+    def users_changed(self) -> None:
+        """See which sessions are checked from now on, and which need no password any more."""
+        for session in self.sessions.values():
+            if not session.authenticated and not session.ended and not self.users.password_needed:
+                session.authenticated = True
+                self.outbox.append(Admitted(session))
+            session.regate()
 
     def _innermost(self, command: Command, args: Arguments) -> Command:
         """The subcommand, where there is one."""
@@ -294,7 +321,7 @@ class Service:
                 self.keyspace.set_alarm(now_ms + block.timeout_ms)
             return b""
         finally:
-            if self.monitors and not command.flags & HIDDEN:
+            if self.monitors and not self._innermost(command, args).flags & HIDDEN:
                 self._show(session, args, now_ms)
 
     def _call(self, session: Session, command: Command, args: Arguments, now_ms: int) -> bytes:
@@ -366,6 +393,8 @@ class Service:
         if wait is None or not wait.block.wakes_for(place.database.peek(place.key, now_ms)):
             return False
         try:
+            if session.user.restricted:  # its rights may have shrunk
+                self.authorise(session, wait.command, wait.args, now_ms)
             reply = self._call(session, wait.command, wait.args, now_ms)
         except Block:
             return False
@@ -441,6 +470,7 @@ class Service:
     def reset_statistics(self) -> None:
         self.connections_made = 0
         self.errors.clear()
+        self.denied = dict.fromkeys(self.denied, 0)
         self.messages_cut_off = 0
         self.table.reset_statistics()
         self.keyspace.reset_statistics()

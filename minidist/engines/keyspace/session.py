@@ -63,7 +63,7 @@ class Session:
         self.database: Database = self.service.keyspace.databases[0]
         self.resp3 = False
         self.null = NULL_BULK
-        self.user = b"default"
+        self.user = self.service.users.default
         self.authenticated = not self.service.users.password_needed
         self.transaction: Transaction | None = None
         self.executing = False  # inside EXEC, or a script
@@ -83,6 +83,7 @@ class Session:
         """Recompute `gated` after something that it depends on has changed."""
         self.gated = bool(
             not self.authenticated
+            or self.user.restricted
             or self.transaction is not None
             or self.ended
             or self.no_touch

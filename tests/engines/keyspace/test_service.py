@@ -2,10 +2,17 @@
 
 import pytest
 
+from minidist.engines.keyspace.acl import shown_users
+from minidist.engines.keyspace.acl_rules import add_from_line
+from minidist.engines.keyspace.commands import all_commands
 from minidist.engines.keyspace.outputs import Admitted, Alarm, End, Named, Resume
-from minidist.engines.keyspace.users import Users
+from minidist.engines.keyspace.users import Users, hashed
 
 SECRET = {b"default": b"secret", b"ann": b"pw"}
+
+
+def parse(text: str) -> Users:
+    return Users.parse(text, lambda users, words: add_from_line(users, words, all_commands()))
 
 
 def run(client, *commands: str) -> tuple[int, bytes]:
@@ -32,7 +39,7 @@ class TestAuthentication:
         assert stranger.show("AUTH", "secret") == "OK"
         assert world.service.outbox == [Admitted(stranger.session)]
         assert stranger.show("GET", "a") == "nil"
-        assert world.service.failed_logins == 1
+        assert world.service.denied["auth"] == 1
 
     def test_with_user_and_password(self, stranger):
         assert stranger.show("AUTH", "ann", "secret").startswith("!WRONGPASS")
@@ -53,11 +60,31 @@ class TestAuthentication:
     @pytest.mark.parametrize("text", ["", "# only comments\n", "nopassword\n", "user:\n", ":password\n"])
     def test_files_that_are_refused(self, text):
         with pytest.raises(ValueError, match=r"line|no user"):
-            Users.parse(text)
+            parse(text)
 
     def test_a_file(self):
-        users = Users.parse("# people\n\nann:p:w\ndefault:x\n")
-        assert users.passwords == {b"ann": b"p:w", b"default": b"x"}
+        users = parse("# people\n\nann:p:w\ndefault:x\n")
+        assert users.accepted(b"ann", b"p:w") is users.by_name[b"ann"]
+        assert users.accepted(b"default", b"x") is users.default
+        assert users.accepted(b"default", b"p:w") is None
+        assert not users.default.restricted
+
+    def test_a_file_with_rules(self):
+        users = parse("ann:pw\nuser bob on >bo ~b:* (+get ~x) +@read\n")
+        assert shown_users(users)[1] == (
+            b"user bob on sanitize-payload #" + hashed(b"bo") + b" ~b:* resetchannels -@all +@read "
+            b"(~x resetchannels -@all +get)"
+        )
+        assert users.accepted(b"bob", b"bo").restricted
+        assert not users.default.enabled
+        with pytest.raises(ValueError, match=r"line 1 Error in ACL SETUSER modifier 'nonsense': Syntax error"):
+            parse("user bob nonsense\n")
+        with pytest.raises(ValueError, match="line 2 defines the user 'bob' again"):
+            parse("user bob on\nuser bob off\n")
+
+    def test_a_file_of_rules_leaves_the_default_user_as_it_is(self):
+        assert not parse("user bob on\n").password_needed
+        assert parse("user default on >x ~* &* +@all\n").password_needed
 
 
 class TestPausing:

@@ -57,7 +57,7 @@ def describe(session: Session, now_ms: int) -> str:
         "tot-mem": 0,
         "events": "r",
         "cmd": name,
-        "user": session.user.decode("utf-8", "backslashreplace"),
+        "user": session.user.name.decode("utf-8", "backslashreplace"),
         "redir": -1,
         "resp": 3 if session.resp3 else 2,
         "lib-name": session.lib_name.decode(),
@@ -209,9 +209,9 @@ def _kill_condition(session: Session, word: bytes, value: bytes) -> Condition:
         address = printable(value)
         return lambda each: (each.carrier.peer if word == b"ADDR" else each.carrier.local) == address
     if word == b"USER":
-        if value != b"default" and value not in session.service.users.passwords:
+        if value not in session.service.users.by_name:
             raise CommandError(f"ERR No such user '{printable(value)}'")
-        return lambda each: each.user == value
+        return lambda each: each.user.name == value
     if word == b"TYPE":
         return _type_condition(value)
     raise CommandError(SYNTAX)

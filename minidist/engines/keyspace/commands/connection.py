@@ -54,16 +54,20 @@ def auth(session: Session, args: Arguments, now_ms: int) -> bytes:
     if len(args) > 3:
         raise CommandError(SYNTAX)
     users = session.service.users
-    if len(args) == 2 and not users.password_needed:
+    if len(args) == 2 and users.default.nopass:
         raise CommandError(NO_PASSWORD_SET)
-    user, password = (DEFAULT_USER, args[1]) if len(args) == 2 else args[1:]
-    _authenticate(session, user, password)
+    name, password = (DEFAULT_USER, args[1]) if len(args) == 2 else args[1:]
+    _authenticate(session, name, password, args[0], now_ms)
     return OK
 
 
-def _authenticate(session: Session, user: bytes, password: bytes) -> None:
-    if not session.service.users.accepts(user, password):
-        session.service.failed_logins += 1
+def _authenticate(session: Session, name: bytes, password: bytes, command: bytes, now_ms: int) -> None:
+    """Raises CommandError, and keeps it in the log of ACLs."""
+    user = session.service.users.accepted(name, password)
+    if user is None:
+        from minidist.engines.keyspace.acl import log  # not for a node's start
+
+        log(session, "auth", "toplevel" if session.transaction is None else "multi", command, name, now_ms)
         raise CommandError(WRONG_PASSWORD)
     session.user = user
     if not session.authenticated:
@@ -85,7 +89,7 @@ def hello(session: Session, args: Arguments, now_ms: int) -> bytes:
         resp3 = version == 3
     credentials, name = _hello_options(args)
     if credentials:
-        _authenticate(session, *credentials)
+        _authenticate(session, *credentials, args[0], now_ms)
     if not session.authenticated:
         raise CommandError(HELLO_NEEDS_AUTH)
     if name is not None:

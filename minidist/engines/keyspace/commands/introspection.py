@@ -7,6 +7,7 @@ MEMORY look at entries without touching them; the encodings are the names Redis 
 from minidist.engines.keyspace.arguments import integer
 from minidist.engines.keyspace.errors import NOT_AN_INTEGER, SYNTAX, CommandError
 from minidist.engines.keyspace.eviction import uses
+from minidist.engines.keyspace.key_access import key_flags
 from minidist.engines.keyspace.memory import ENTRY_BYTES, EXPIRY_BYTES, value_bytes
 from minidist.engines.keyspace.registry import Command, CommandTable, Keys
 from minidist.engines.keyspace.session import Session
@@ -44,17 +45,18 @@ def describe(row: Command) -> list[object]:
 
 def _key_specifications(row: Command) -> list[object]:
     keys = row.keys
-    access = {Status("RW" if row.write else "RO"), Status("update" if row.write else "access")}
+    all_flags = key_flags(row)
+    first, others = ({Status(flag) for flag in flags.split()} for flags in (all_flags[0], all_flags[-1]))
     found: list[object] = []
     if keys.first:
         last = keys.last - keys.first if keys.last > 0 else keys.last
         where = {"type": "range", "spec": {"lastkey": last, "keystep": keys.step, "limit": 0}}
         begin = {"type": "index", "spec": {"index": keys.first}}
-        found.append({"flags": access, "begin_search": begin, "find_keys": where})
+        found.append({"flags": first, "begin_search": begin, "find_keys": where})
     if keys.counted:
         where = {"type": "keynum", "spec": {"keynumidx": 0, "firstkey": 1, "keystep": 1}}
         begin = {"type": "index", "spec": {"index": keys.counted}}
-        found.append({"flags": access, "begin_search": begin, "find_keys": where})
+        found.append({"flags": others, "begin_search": begin, "find_keys": where})
     return found
 
 
@@ -189,8 +191,12 @@ def command_getkeys(session: Session, args: Arguments, now_ms: int) -> bytes:
 )  # fmt: skip
 def command_getkeysandflags(session: Session, args: Arguments, now_ms: int) -> bytes:
     row, keys = _keys_of(session, args[2:])
-    access = ["RW", "update"] if row.write else ["RO", "access"]
-    return encode([[key, {Status(flag) for flag in access}] for key in keys], session.resp3)
+    flags = key_flags(row)
+    shown = [
+        [key, {Status(flag) for flag in flags[-1 if number else 0].split() if flag != "variable_flags"}]
+        for number, key in enumerate(keys)
+    ]
+    return encode(shown, session.resp3)
 
 
 # --- OBJECT ---------------------------------------------------------------------------------------------------------

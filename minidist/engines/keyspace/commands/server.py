@@ -66,6 +66,8 @@ def config_set(session: Session, args: Arguments, now_ms: int) -> bytes:
             raise CommandError(f"ERR CONFIG SET failed (possibly related to argument '{name}') - duplicate parameter")
         values[name] = printable(args[at + 1])
     session.service.settings.change(values)
+    if "requirepass" in values:
+        session.service.users_changed()
     return OK
 
 

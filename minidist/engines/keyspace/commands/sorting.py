@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from minidist.engines.keyspace import events
 from minidist.engines.keyspace.arguments import decimal, integer, option
 from minidist.engines.keyspace.database import Database
-from minidist.engines.keyspace.errors import SYNTAX, WRONG_TYPE, CommandError
+from minidist.engines.keyspace.errors import SYNTAX, WRONG_TYPE, CommandError, printable
 from minidist.engines.keyspace.hashes import Hash
 from minidist.engines.keyspace.lists import List
 from minidist.engines.keyspace.registry import FIRST_KEY, CommandTable
@@ -139,6 +139,8 @@ def _elements(session: Session, key: bytes, order: Order, now_ms: int) -> list[b
 
 def _sort(session: Session, args: Arguments, choices: tuple[bytes, ...], now_ms: int) -> bytes:
     order = _order(args, choices)
+    if session.user.restricted and (order.get or (order.by is not None and b"*" in order.by)):
+        _check_rights(session, args, order)
     found: list[bytes | None] = [
         _look_up(session.database, pattern, element, now_ms)
         for element in _elements(session, args[1], order, now_ms)
@@ -151,6 +153,17 @@ def _sort(session: Session, args: Arguments, choices: tuple[bytes, ...], now_ms:
         value.push_right(each or b"")
     store(session.database, order.destination, value, events.LIST, b"sortstore", now_ms)
     return integer_reply(value.length)
+
+
+def _check_rights(session: Session, args: Arguments, order: Order) -> None:
+    """Patterns may lead to any key. Raises CommandError unless the user may read them all."""
+    from minidist.engines.keyspace.acl import reads_every_key
+
+    row = session.service.table.find(args[0])
+    assert row is not None
+    if not reads_every_key(session.user, row, args):
+        first = next(word for word in args[2:] if word.upper() in (b"BY", b"GET"))
+        raise CommandError(f"ERR {printable(first.upper())} option of SORT denied due to insufficient ACL permissions.")
 
 
 @command(

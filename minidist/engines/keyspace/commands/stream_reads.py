@@ -38,10 +38,10 @@ class StreamKeys(Keys):
     def __bool__(self) -> bool:
         return True
 
-    def of(self, args: Arguments) -> list[bytes]:
+    def spans(self, args: Arguments) -> list[range]:
         for at, word in enumerate(args):
             if word.upper() == b"STREAMS":
-                return list(args[at + 1 : at + 1 + (len(args) - at - 1) // 2])
+                return [range(at + 1, at + 1 + (len(args) - at - 1) // 2)]
         return []
 
 

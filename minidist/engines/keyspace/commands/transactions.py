@@ -45,6 +45,8 @@ def exec_(session: Session, args: Arguments, now_ms: int) -> bytes:
     replies = []
     for queued, queued_args in transaction.commands:
         try:
+            if session.user.restricted:
+                service.authorise(session, queued, queued_args, now_ms, "exec")
             replies.append(service.call(session, queued, queued_args, now_ms))
         except CommandError as problem:
             queued.failed_calls += 1

@@ -210,6 +210,10 @@ class Machine:
         innermost = service.table.subcommand(command, args) if command.is_container and len(args) > 1 else command
         if "noscript" in innermost.flags:
             raise CommandError(NOT_IN_SCRIPT)
+        session = self._session
+        assert session is not None
+        if session.user.restricted:
+            service.authorise(session, command, args, self._now_ms, "lua")
         if innermost.write and self._read_only:
             raise CommandError(READ_ONLY)
         if innermost.deny_oom and not script.allow_oom and not service.keyspace.make_room(self._now_ms):
