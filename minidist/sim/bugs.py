@@ -90,7 +90,7 @@ def _cache_expired_read(real: Any, database: Any, key: bytes, now_ms: int) -> An
 
 def _cache_exec_ignores_expiry(real: Any, session: Any, now_ms: int) -> bool:
     """EXEC looks whether a watched key was changed, and not whether it has expired meanwhile."""
-    return real(session, 0)
+    return bool(real(session, 0))
 
 
 def _cache_exec_ignores_watch(real: Any, session: Any, now_ms: int) -> bool:
@@ -112,7 +112,7 @@ def _cache_feeds_the_dead(real: Any, service: Any, session: Any) -> None:
 
 def _cache_serves_last_first(real: Any, service: Any, session: Any, place: Any, now_ms: int) -> bool:
     """Of those who wait for a key, the one who came last is served first."""
-    return real(service, next(reversed(place.sessions), session), place, now_ms)
+    return bool(real(service, next(reversed(place.sessions), session), place, now_ms))
 
 
 def _cache_evicts_what_must_stay(real: Any, evictor: Any, database: Any, start: int) -> Any:

@@ -70,6 +70,7 @@ class Links:
         self.random = rng
         self.conditions = conditions
         self.rules: list[Rule] = []
+        self.latest_s = 0.0  # by when everything arrives that was sent under a rule so far, unless a partition stops it
 
     def cut(self, source: "Host", target: "Host") -> bool:
         """Whether a partition lies on the way."""
@@ -104,6 +105,7 @@ class Links:
                         rule.fired()
                     else:
                         at_s += self._delayed_s(rule) if rule.kind == "delay" else self._stalled_s(rule)
+            self.latest_s = max(self.latest_s, at_s)
         return at_s, free_s
 
     def datagram_arrivals_s(self, source: "Host", target: "Host", size: int) -> list[float]:

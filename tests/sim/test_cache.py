@@ -7,12 +7,14 @@ import pytest
 from minidist.sim.run import Ending, Settings, run_seed
 from minidist.sim.scenario import load
 
-WORKLOADS = {"strings": [1, 2, 3]}
+WORKLOADS = {"strings": [1, 2, 3], "blocking": [1, 2, 3]}
 BUGS = {
     "cache-expired-read": ("strings", "had expired", "expired and still read", "two holders"),
     "cache-exec-ignores-expiry": ("strings", "had expired"),
     "cache-exec-ignores-watch": ("strings", "had expired", "two holders", "half of a transfer", "read"),
     "cache-half-a-transaction": ("strings", "half of a transfer"),
+    "cache-feeds-the-dead": ("blocking", "is gone, and nobody"),
+    "cache-serves-last-first": ("blocking", "served first"),
 }
 
 

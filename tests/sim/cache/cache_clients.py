@@ -17,7 +17,7 @@ judges are in the history too.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,10 +28,16 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError, ResponseError, WatchError
 
 from minidist.engines.checking import Outcome, answers
+from minidist.sim.links import RETRANSMISSION_S
 
 THINK_S = (0.02, 0.2)
 TIMEOUT_S = 2.0
 RETRY_S = (0.1, 0.5)
+LAST_WORDS_S = 5.0
+# Without a fault whatever is sent has arrived, and been answered, after so long; a few milliseconds is usual.
+CALM_S = 0.1
+# When these end, what they held back is tried again within TCP's least retransmission timeout.
+AFTERMATH_S = {"partition": RETRANSMISSION_S}
 OVER = "this connection is over"
 # What redis-py says when EXEC answered nil; a connection that broke after WATCH is a WatchError, too.
 ABORTED = "Watched variable changed."
@@ -39,12 +45,16 @@ ABORTED = "Watched variable changed."
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """A moment: its place in the order of all moments, virtual seconds, the node's service time, jumps back so far."""
+    """A moment: its place in the order of all moments, virtual seconds, the node's service time, jumps back so far.
+
+    By `arrives_s` everything that has been sent has arrived, unless a partition holds it up or a process stands still.
+    """
 
     at: int
     s: float
     ms: int
     jumps: int
+    arrives_s: float
 
 
 class ServiceTime:
@@ -63,7 +73,9 @@ class ServiceTime:
             self._clock.before_backward(self.before_jumps.append)
         self._marks += 1
         ms = self.host.wall_ms() + self.host.clock.offset_ms
-        return Mark(self._marks, self.world.now_s, ms, len(self.before_jumps))
+        now_s = self.world.now_s
+        arrives_s = max(now_s, self.world.network.links.latest_s)
+        return Mark(self._marks, now_s, ms, len(self.before_jumps), arrives_s)
 
     def highest_ms(self, first: Mark, last: Mark) -> int:
         return max(first.ms, last.ms, *self.before_jumps[first.jumps : last.jumps])
@@ -149,6 +161,7 @@ class Stage:
         self.time = ServiceTime(sim, self.node)
         self.deeds: list[Deed] = []
         self.clients: list[Client] = []
+        self.working = True  # clients go on while it is
         self._lives: dict[str, int] = {}
         self._values = 0
 
@@ -166,19 +179,34 @@ class Stage:
         self._values += 1
         return self._values
 
+    async def stop(self) -> None:
+        """Clients finish what they are at."""
+        self.working = False
+        await asyncio.sleep(LAST_WORDS_S)
+
     def done(self, *whats: str) -> list[Deed]:
         return [deed for deed in self.deeds if deed.what in whats]
 
-    def calm_after(self, s: float, calm_s: float, kinds: tuple[str, ...]) -> float:
-        """From when on no fault of these kinds has been on for `calm_s`, after a moment."""
-        moment_s = s + calm_s
-        for began_s, ended_s in sorted(
-            (fault.began_s, fault.ended_s if fault.ended_s >= 0 else self.sim.now_s)
+    # --- faults as the judges see them ------------------------------------------------------------------------------
+
+    def spans(self, kinds: Collection[str]) -> list[tuple[float, float]]:
+        """From when to when faults of these kinds were on, in virtual seconds, in order."""
+        return sorted(
+            (fault.began_s, (fault.ended_s if fault.ended_s >= 0 else self.sim.now_s) + AFTERMATH_S.get(fault.kind, 0))
             for fault in self.sim.schedule.faults
             if fault.kind in kinds and fault.began_s >= 0
-        ):
-            if began_s < moment_s and ended_s > moment_s - calm_s:
-                moment_s = ended_s + calm_s
+        )
+
+    def calm(self, from_s: float, to_s: float, kinds: Collection[str]) -> bool:
+        """Whether no fault of these kinds was on between two moments."""
+        return not any(began_s <= to_s and ended_s >= from_s for began_s, ended_s in self.spans(kinds))
+
+    def noticed_s(self, mark: Mark) -> float:
+        """By when the node has noticed that a connection was closed at this moment."""
+        moment_s = mark.arrives_s + CALM_S
+        for began_s, ended_s in self.spans(("partition", "hang", "pause")):
+            if began_s <= moment_s and ended_s >= mark.s:
+                moment_s = max(moment_s, ended_s + CALM_S)
         return moment_s
 
 
@@ -198,7 +226,7 @@ class Client:
         self.link: Link | None = None
 
     async def work(self) -> None:
-        while self.sim.working:
+        while self.stage.working:
             if await self.linked():
                 await self.step()
                 await asyncio.sleep(self.random.uniform(*self.think_s))

@@ -210,4 +210,5 @@ async def scenario(sim: Any) -> None:
     for _ in range(CLIENTS):
         stage.add(User)
     await sim.trial(without=("reply",))
+    await stage.stop()
     judge(stage)
