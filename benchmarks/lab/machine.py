@@ -105,6 +105,12 @@ def resident_bytes(pid: int) -> int:
     return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
+def peak_bytes(pid: int) -> int:
+    """The most resident memory that one process ever had (VmHWM)."""
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM:"))
+
+
 def busy_before(seconds: float = 1.0) -> float:
     """How much of the machine others use, 0 … 1: results of a busy machine are worth nothing."""
     before = sample([])

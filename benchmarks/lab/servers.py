@@ -11,8 +11,8 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 START_TIMEOUT_S = 20
@@ -25,13 +25,18 @@ class PeerMissing(Exception):
 
 @dataclass(frozen=True)
 class Running:
-    """A server under test."""
+    """A server under test. `listeners` are the addresses of one of ours, by name."""
 
     name: str
     version: str
     host: str
     port: int
     pid: int
+    listeners: Mapping[str, str] = field(default_factory=dict)
+
+    def listener(self, name: str) -> int:
+        """The port of another of its listeners."""
+        return int(self.listeners[name].rpartition(":")[2])
 
 
 def need(program: str, package: str) -> str:
@@ -103,7 +108,7 @@ def minidist(component: str, *options: str, core: int, folder: Path) -> Iterator
         host, _, port = ready["address"].rpartition(":")
         from minidist import __version__
 
-        yield Running("minidist", __version__, host, int(port), ready["pid"])
+        yield Running("minidist", __version__, host, int(port), ready["pid"], ready["listeners"])
 
 
 def free_port() -> int:

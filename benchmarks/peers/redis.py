@@ -12,6 +12,7 @@ from lab.servers import Running, free_port, need, output_of, peer, pinned
 
 PACKAGE = "redis-server"
 CLIENT_PACKAGE = "redis-tools"
+KEYS_PER_MGET = 100
 CLIENT_TIMEOUT_S = 120  # it retries for ever when its server is gone
 
 
@@ -40,14 +41,24 @@ def start(core: int, folder: Path) -> Iterator[Running]:
 
 
 def benchmark(
-    server: Running, test: str, count: int, *, core: int, clients: int = 50, pipeline: int = 1, keys: int = 100_000
+    server: Running,
+    test: str,
+    count: int,
+    *,
+    core: int,
+    clients: int = 50,
+    pipeline: int = 1,
+    keys: int = 100_000,
+    size: int = 64,
 ) -> float:
-    """Send `count` commands of one of redis-benchmark's tests with 64-byte values; operations per second.
+    """Send `count` commands of one of redis-benchmark's tests, with values of `size` bytes; operations per second.
 
-    Keys are drawn from `keys` names. Raises RuntimeError when the server answered with errors.
+    Keys are drawn from `keys` names. `mget` is one of ours: `KEYS_PER_MGET` keys of its test `set`. Raises RuntimeError
+    when the server answered with errors.
     """
     command = [need("redis-benchmark", CLIENT_PACKAGE), "-h", server.host, "-p", str(server.port), "--csv"]
-    command += ["-t", test, "-n", str(count), "-c", str(clients), "-P", str(pipeline), "-d", "64", "-r", str(keys)]
+    command += ["-n", str(count), "-c", str(clients), "-P", str(pipeline), "-d", str(size), "-r", str(keys)]
+    command += ["MGET", *["key:__rand_int__"] * KEYS_PER_MGET] if test == "mget" else ["-t", test]
     done = subprocess.run(pinned(core, command), capture_output=True, text=True, timeout=CLIENT_TIMEOUT_S)
     if done.returncode or "Error from server" in done.stdout + done.stderr:
         raise RuntimeError(f"redis-benchmark against {server.name}: {(done.stdout + done.stderr).strip()[-300:]}")

@@ -1,0 +1,114 @@
+"""cache's memory: for a key with a 64-byte string, beside redis-server; and under churn, when the limit is on.
+
+A key: resident memory grown by a million keys `key:000000000000` … over their number, and the same of keys with a
+lifetime. Churn: keys of all sizes are written and read until several times the limit has gone through; the most that
+was ever resident, less what an idle node has, is to stay within a quarter above the limit. redis-server with the same
+limit is shown for orientation. Peaks are the kernel's own (VmHWM), so none is missed.
+"""
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+
+from lab import loads, servers
+from lab.client import Client, Word
+from lab.figures import Figure, Result, Target
+from lab.machine import Cores, peak_bytes, resident_bytes
+from lab.servers import Running
+from lab.settings import Settings
+from peers import redis
+
+KEY, KEY_WITH_LIFETIME, CHURNED = "key with a 64-byte string", "the same with a lifetime", "growth under churn"
+KEYS, QUICK_KEYS = 1_000_000, 100_000
+VALUE = b"x" * 64
+LIFETIME_MS = 3_600_000
+PER_KEY = Target(1.8, higher=False)
+CHURN = Target(1.25, higher=False)
+LIMIT_MB, QUICK_LIMIT_MB = 256, 64
+CHURN_S, QUICK_CHURN_S = 60, 8
+SIZES = "64:70,1kb:20,10kb:8,100kb:2"
+MEAN_BYTES = 3_100
+TIMES_LIMIT = 4  # so much would all keys take together
+
+
+def run(settings: Settings, cores: Cores, folder: Path) -> Result:
+    """Keys, then churn."""
+    result = Result(settings={"sizes": SIZES})
+    for case in settings.chosen([KEY, KEY_WITH_LIFETIME, CHURNED]):
+        settings.say(case)
+        ours, theirs = (
+            churn(settings, cores, folder, mine=mine, result=result)
+            if case == CHURNED
+            else per_key(settings, cores, folder, mine=mine, result=result, lifetime=case == KEY_WITH_LIFETIME)
+            for mine in (True, False)
+        )
+        if case == CHURNED:
+            result.figures.append(Figure(case, "memory", ours, theirs, "× limit", ours, CHURN, is_ratio=False))
+        else:
+            target = PER_KEY if case == KEY else Target()
+            result.figures.append(Figure(case, "memory", ours, theirs, "bytes", ours / theirs, target))
+    return result
+
+
+@contextlib.contextmanager
+def server(cores: Cores, folder: Path, *, mine: bool, limit_mb: int, result: Result) -> Iterator[Running]:
+    """A fresh one of either, with a limit."""
+    if mine:
+        options = ("--max-memory", f"{limit_mb}mb")
+        with servers.minidist("cache", *options, core=cores.server, folder=folder) as running:
+            result.versions[running.name] = running.version
+            yield running
+    else:
+        with redis.start(cores.server, folder) as running:
+            with Client(running) as client:
+                client.ask("CONFIG", "SET", "maxmemory", f"{limit_mb}mb", "maxmemory-policy", "allkeys-lru")
+            result.versions[running.name] = running.version
+            yield running
+
+
+def per_key(settings: Settings, cores: Cores, folder: Path, *, mine: bool, result: Result, lifetime: bool) -> float:
+    """Bytes that the process grew by for each key. The first keys pay for what is there once."""
+    keys = QUICK_KEYS if settings.quick else KEYS
+    words: tuple[Word, ...] = ("PX", LIFETIME_MS) if lifetime else ()
+
+    def commands(first: int, last: int) -> Iterator[tuple[Word, ...]]:
+        return ((b"SET", b"key:%012d" % number, VALUE, *words) for number in range(first, last))
+
+    with server(cores, folder, mine=mine, limit_mb=4096, result=result) as running, Client(running) as client:
+        client.send_all(commands(0, keys // 100))
+        before = resident_bytes(running.pid)
+        client.send_all(commands(keys // 100, keys))
+        grown = resident_bytes(running.pid) - before
+        if client.ask("DBSIZE") != keys:
+            raise RuntimeError(f"{running.name} has lost keys")
+        return grown / (keys - keys // 100)
+
+
+def churn(settings: Settings, cores: Cores, folder: Path, *, mine: bool, result: Result) -> float:
+    """How far the process ever grew, in limits."""
+    limit_mb = QUICK_LIMIT_MB if settings.quick else LIMIT_MB
+    seconds = QUICK_CHURN_S if settings.quick else CHURN_S
+    limit = limit_mb * 1024**2
+    with server(cores, folder, mine=mine, limit_mb=limit_mb, result=result) as running:
+        idle, report = resident_bytes(running.pid), folder / "churn.json"
+        options = ["--workload", "get-set", "--ratio", "1:4", "--key-pattern", "zipf", "--value-size", SIZES]
+        options += ["--zipf-exponent", "0.7", "--keys", str(TIMES_LIMIT * limit // MEAN_BYTES), "--concurrency", "8"]
+        options += ["--pipeline", "8", "--duration", f"{seconds}s", "--timeout", "30s"]
+        figures = loads.result(loads.start(running, cores.load, report, *options), report, seconds)
+        with Client(running) as client:
+            if figures["bytes_out"] < 2 * limit:
+                raise RuntimeError(f"only {figures['bytes_out']} bytes were written: {running.name} was not churned")
+            used = max(int(line.split(b":")[1]) for line in client.ask("INFO", "memory").splitlines()
+                       if line.startswith(b"used_memory_peak:"))  # fmt: skip
+        grown = peak_bytes(running.pid) - idle
+        at_end = resident_bytes(running.pid) - idle
+        settings.say(
+            f"{running.name}: {figures['bytes_out'] / limit:.1f} limits written, grown by {grown / limit:.2f}, "
+            f"own account at most {used / limit:.2f}, at the end {at_end / limit:.2f}"
+        )
+        result.settings[f"churn of {running.name}"] = {
+            "limits_written": figures["bytes_out"] / limit,
+            "own_account": used / limit,
+            "hit_ratio": figures.get("hit_ratio"),
+        }
+        return grown / limit
