@@ -57,6 +57,9 @@ class Loads:
         """Loads whose answers count."""
         return len(self._leases)
 
+    def is_under_way(self, key: bytes) -> bool:
+        return key in self._leases
+
     def begin(self, key: bytes) -> Load | None:
         """The load to make; None when one is under way."""
         if key in self._leases:

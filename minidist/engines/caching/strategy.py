@@ -20,7 +20,7 @@ each request ended. `now_ms` is service time, `loop_ms` loop time.
 """
 
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from enum import Enum
 
 from minidist.engines.caching.database import BackedDatabase
@@ -33,7 +33,7 @@ from minidist.engines.keyspace.outputs import ASK
 from minidist.engines.keyspace.registry import Command
 from minidist.engines.keyspace.service import Service
 from minidist.engines.keyspace.session import Session
-from minidist.engines.keyspace.tables import Entry
+from minidist.engines.keyspace.tables import NEVER, Entry
 from minidist.engines.keyspace.texts import is_string
 from minidist.engines.keyspace.waiting import Block
 from minidist.wire.resp_plain import Command as Arguments
@@ -103,6 +103,7 @@ class Strategy:
         self.behind = behind
         self.through: WriteThrough[Written] | None = WriteThrough() if mode is Mode.WRITE_THROUGH else None
         self.requests: list[Request] = []
+        self.loop_ms: Callable[[], int] = lambda: 0  # for figures; the shell has the clock
         self.loading = 0  # loads that have not ended, those without a valid lease included
         self.failed_loads = 0
         self.database = BackedDatabase(service.keyspace, 0)
@@ -125,15 +126,19 @@ class Strategy:
             )
         if session.database is not self.database:
             return self._run(session, command, args, now_ms)
-        lent = self._make_ready(session, command, args, now_ms)
-        if not lent:
+        answers = NO_ANSWERS
+        if session.wait is not None and isinstance(session.wait.block, Pending):
+            answers = session.wait.block.answers
+        lent = self._make_ready(session, command, args, answers, now_ms)
+        if not lent and not answers:
             return self._run(session, command, args, now_ms)
+        found = dict.fromkeys([*lent, *(key for key, answer in answers.items() if answer is not None)])
         keyspace = self.service.keyspace
         hits = keyspace.hits
         try:
             return self._run(session, command, args, now_ms)
         finally:
-            misses = min(keyspace.hits - hits, len(lent))  # for the client they were
+            misses = min(keyspace.hits - hits, len(found))  # for the client they were
             keyspace.hits -= misses
             keyspace.misses += misses
             if keyspace.used_bytes > keyspace.limit_bytes:
@@ -147,7 +152,9 @@ class Strategy:
             return True
         return command.write and session.database is self.database and command.name not in FLUSHES
 
-    def _make_ready(self, session: Session, command: Command, args: Arguments, now_ms: int) -> list[bytes]:
+    def _make_ready(
+        self, session: Session, command: Command, args: Arguments, answers: dict[bytes, Found | None], now_ms: int
+    ) -> list[bytes]:
         """Have in the cache what the command reads; the keys that were put there for it alone. Raises Pending."""
         keys = self._named_keys(session, command, args)
         if not keys:
@@ -157,9 +164,6 @@ class Strategy:
         missing = self._missing(read_keys(command, args, keys), now_ms)
         if not missing:
             return []
-        answers = NO_ANSWERS
-        if session.wait is not None and isinstance(session.wait.block, Pending):
-            answers = session.wait.block.answers
         queued = {} if self.behind is None else {key: self.behind.newest(key) for key in missing}
         lacking = [
             key
@@ -278,9 +282,10 @@ class Strategy:
 
     def _load(self, keys: list[bytes]) -> None:
         """Raises CommandError when too many wait already."""
-        if self.loading + len(keys) > self.load_limit:
+        new = [key for key in keys if not self.loads.is_under_way(key)]
+        if new and self.loading + len(new) > self.load_limit:
             raise CommandError(f"ERR backing {self.name}: {self.loading} loads are waiting already")
-        for key in keys:
+        for key in new:
             load = self.loads.begin(key)
             if load is not None:
                 self._ask(load)
@@ -357,6 +362,11 @@ class Strategy:
             requests += self.behind.take(loop_ms)
         return requests
 
+    @property
+    def alarm_ms(self) -> int:
+        """When (loop time) to call `take` again though nothing asks for it; NEVER for never."""
+        return NEVER if self.behind is None else self.behind.alarm_ms
+
     def flush(self) -> None:
         """The node stops: write what waits as soon as the store takes it."""
         if self.behind is not None:
@@ -377,8 +387,8 @@ class Strategy:
         self.requests = [each for each in self.requests if isinstance(each, Load)]
         self.loads.revoke_all()
 
-    def information(self, loop_ms: int) -> dict[str, object]:
-        """INFO's section, and more: figures by name."""
+    def information(self) -> dict[str, object]:
+        """INFO's section."""
         figures: dict[str, object] = {
             "backing": self.name,
             "backing_strategy": self.mode.value,
@@ -401,7 +411,7 @@ class Strategy:
                 "backing_writes": self.behind.written,
                 "backing_queue_keys": len(self.behind),
                 "backing_queue_bytes": self.behind.queued_bytes,
-                "backing_queue_lag_ms": self.behind.lag_now_ms(loop_ms),
+                "backing_queue_lag_ms": self.behind.lag_now_ms(self.loop_ms()),
                 "backing_coalesced": self.behind.coalesced,
                 "backing_retries": self.behind.retries,
                 "backing_last_failure": self.behind.last_failure,
