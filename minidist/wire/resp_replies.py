@@ -112,6 +112,11 @@ def double(value: float, resp3: bool) -> bytes:
     return b",%b\r\n" % text if resp3 else bulk(text)
 
 
+def big_number(digits: bytes, resp3: bool) -> bytes:
+    """An integer of any size."""
+    return b"(%b\r\n" % digits if resp3 else bulk(digits)
+
+
 def verbatim(text: bytes, resp3: bool, form: bytes = b"txt") -> bytes:
     return b"=%d\r\n%b:%b\r\n" % (len(text) + 4, form, text) if resp3 else bulk(text)
 

@@ -41,7 +41,12 @@ C = TypeVar("C", List, Set, Hash, SortedSet)
 
 def dump(value: Value) -> bytes:
     """A value as DUMP returns it. O(size)."""
-    payload = _content(value) + WRITTEN_VERSION.to_bytes(VERSION_BYTES, "little")
+    return with_footer(_content(value))
+
+
+def with_footer(content: bytes) -> bytes:
+    """A payload: what it is to hold, the version, and the checksum of both."""
+    payload = content + WRITTEN_VERSION.to_bytes(VERSION_BYTES, "little")
     return payload + crc64(payload).to_bytes(CHECKSUM_BYTES, "little")
 
 

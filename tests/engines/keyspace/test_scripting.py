@@ -145,6 +145,95 @@ def test_memory_limit_holds_for_scripts(world, client):
     assert world.keyspace.used_bytes < 210_000
 
 
+def test_scripts_of_eval_go_when_there_are_many_and_loaded_ones_stay(world, client, monkeypatch):
+    monkeypatch.setattr("minidist.engines.keyspace.scripting.MOST_EVALED", 5)
+    scripts = world.service.scripts
+    loaded = [scripts.load(b"return 'loaded %d'" % at, stays=True).name for at in range(7)]
+    evaled = [scripts.load(b"return 'evaled %d'" % at, stays=False).name for at in range(5)]
+    client.send("EVALSHA", evaled[0], 0)
+    client.send("EVAL", "return 'evaled 1'", 0)
+    client.send("SCRIPT", "LOAD", "return 'evaled 4'")
+    for at in range(5, 8):
+        client.send("EVAL", f"return 'evaled {at}'", 0)
+    assert client.show("SCRIPT", "EXISTS", *loaded) == str([1] * 7)
+    assert client.show("SCRIPT", "EXISTS", *evaled) == "[1, 1, 0, 0, 1]", "unless they were used or loaded since"
+    assert scripts.evicted == 2
+    assert len(scripts.scripts) == 13
+    client.send("SCRIPT", "FLUSH")
+    assert (len(scripts.scripts), scripts.source_bytes) == (0, 0)
+
+
+def test_sources_take_no_more_memory_than_the_interpreter_may(world, client):
+    scripts = world.service.scripts
+    scripts.memory_bytes = 1_000_000
+    for at in range(100):
+        assert client.show("EVAL", f"return {at} --" + "x" * 30_000, 0) == str(at)
+        assert scripts.source_bytes <= 1_000_000
+    assert client.show("EVALSHA", client.show("SCRIPT", "LOAD", "return 'kept'").strip('"'), 0) == '"kept"'
+    said = [client.show("SCRIPT", "LOAD", f"return {at} --" + "x" * 30_000) for at in range(100)]
+    assert said[-1] == "!OOM the scripts that SCRIPT LOAD has brought take more than --script-memory"
+    assert 30 < sum(not each.startswith("!") for each in said) < 34
+    assert scripts.source_bytes <= 1_000_000
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "return '" + "x" * 3_000_000 + "'",
+        "return " + "{" * 100_000 + "}" * 100_000,
+        "return " + "(" * 100_000 + "1" + ")" * 100_000,
+        "do " * 100_000 + "end " * 100_000,
+        "local x = " + "..".join(["'a'"] * 100_000),
+        "return {" + "'abcdefgh' .. 1," * 150_000 + "}",
+    ],
+    ids=["large", "tables", "parentheses", "blocks", "operators", "constants"],
+)
+@pytest.mark.parametrize("command", [("EVAL",), ("SCRIPT", "LOAD")])
+def test_a_source_that_lua_cannot_compile(world, client, source, command):
+    world.service.scripts.memory_bytes = 2_000_000
+    client.send("SCRIPT", "LOAD", "return 'before'")
+    assert client.show(*command, source, *([0] if command == ("EVAL",) else [])).startswith(
+        "!ERR Error compiling script"
+    )
+    assert client.show("EVAL", "return 'next'", 0) == '"next"'
+    assert client.show("EVAL", "return 'before'", 0) == '"before"'
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "return #redis.call('LRANGE', 'long', 0, -1)",
+        "local ok, problem = pcall(redis.call, 'LRANGE', 'long', 0, -1) error(problem)",
+        "local t = {} for i = 1, 1e6 do t[i] = redis.call('LINDEX', 'long', i % 3000) .. i end",
+        "local t = {} while true do pcall(function() t[#t + 1] = redis.call('PING') .. #t end) end",
+        "local t = {} while true do t[#t + 1] = redis.sha1hex(#t) end",
+        "local t = {} for i = 1, 1e5 do t[i] = {i} end return t",
+        "local t = {} for i = 1, 1e5 do t[i] = cjson.decode('[1, [2, {}]]') end return t",
+        "return cjson.decode(string.rep('[', 900) .. string.rep('1,', 300000) .. '1' .. string.rep(']', 900))",
+        "return #cmsgpack.unpack(string.char(220, 255, 255) .. string.rep('a', 65535))",
+        "return #ARGV[1] + #ARGV",
+    ],
+)
+def test_what_takes_all_the_memory_of_scripts(world, client, source):
+    """Where Python puts values into the interpreter, Lua cannot raise: the process would end."""
+    world.service.scripts.memory_bytes = 1_000_000
+    world.service.scripts.stopwatch_s = Stopwatch()
+    for at in range(3000):
+        client.send("RPUSH", "long", f"element:{at:01000}")
+    arguments = [0, "x" * 2_000_000] if "ARGV" in source else [0]
+    shown = client.show("EVAL", source, *arguments)
+    assert shown.startswith("!ERR") or shown == "65535"
+    assert client.show("EVAL", "return redis.call('LLEN', 'long')", 0) == "3000"
+    assert client.show("EVAL", "return #ARGV", 0, *["x"] * 100_000).startswith("!ERR script ran out of memory")
+    assert client.show("EVAL", "return redis.call('LLEN', 'long')", 0) == "3000"
+
+
+def test_the_world_of_scripts_cannot_be_changed(client):
+    for source in ("string = nil", "rawset(redis, 'x', 1)", "rawset(_G, 'x', 1)", "redis = {}", "_G.string = {}"):
+        assert "Attempt to modify a readonly table" in client.show("EVAL", source, 0)
+        assert client.show("EVAL", "return {string.upper('a'), type(redis.call)}", 0) == '["A", "function"]'
+
+
 def test_without_lupa_it_says_what_to_install(client, monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "lupa", None)
     assert client.show("EVAL", "return 1", 0) == (

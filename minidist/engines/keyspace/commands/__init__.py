@@ -13,7 +13,7 @@ MODULES = (
     "strings", "counters", "lcs", "bitmaps", "bitfields", "keys", "expiry", "sorting", "dumps", "lists", "list_moves",
     "hashes", "sets", "sortedsets", "sortedset_ranges", "sortedset_pops", "sortedset_combinations", "geo", "streams",
     "stream_reads", "stream_groups", "stream_info", "hyperloglogs", "transactions", "publishing", "scripting",
-    "connection", "clients", "introspection", "databases", "server", "monitoring", "acl",
+    "functions", "connection", "clients", "introspection", "databases", "server", "monitoring", "acl",
 )  # fmt: skip
 FIRST = ("strings", "counters", "keys", "expiry", "transactions", "connection")
 # The others in the order in which clients are likely to need them.

@@ -1,9 +1,8 @@
 """EVAL and SCRIPT: Lua scripts (engines/keyspace/scripting.py)."""
 
-from minidist.engines.keyspace.arguments import integer, option
-from minidist.engines.keyspace.errors import CommandError
+from minidist.engines.keyspace.arguments import integer
+from minidist.engines.keyspace.errors import NOT_AN_INTEGER, CommandError
 from minidist.engines.keyspace.registry import CommandTable, Keys
-from minidist.engines.keyspace.scripting import Script
 from minidist.engines.keyspace.session import Session
 from minidist.wire.resp_plain import Command as Arguments
 from minidist.wire.resp_replies import OK, array, bulk
@@ -16,14 +15,26 @@ RUNS = "Depends on the script that is executed."
 KEYS_OF_A_SCRIPT = Keys(counted=2)
 
 
-def _run(session: Session, script: Script, args: Arguments, now_ms: int, *, read_only: bool = False) -> bytes:
-    count = integer(args[2])
-    if count < 0:
-        raise CommandError("ERR Number of keys can't be negative")
+def keys_and_arguments(args: Arguments, not_a_number: str = NOT_AN_INTEGER) -> tuple[Arguments, Arguments]:
+    """What stands behind the number of keys in EVAL, FCALL and the like. Raises CommandError."""
+    count = integer(args[2], not_a_number)
     if count > len(args) - 3:
         raise CommandError("ERR Number of keys can't be greater than number of args")
-    keys, argv = args[3 : 3 + count], args[3 + count :]
-    return session.service.scripts.run(session, script, keys, argv, now_ms, read_only=read_only)
+    if count < 0:
+        raise CommandError("ERR Number of keys can't be negative")
+    return args[3 : 3 + count], args[3 + count :]
+
+
+def _eval(session: Session, args: Arguments, now_ms: int, *, read_only: bool) -> bytes:
+    keys, argv = keys_and_arguments(args)
+    scripts = session.service.scripts
+    return scripts.run(session, scripts.load(args[1], stays=False), keys, argv, now_ms, read_only=read_only)
+
+
+def _evalsha(session: Session, args: Arguments, now_ms: int, *, read_only: bool) -> bytes:
+    keys, argv = keys_and_arguments(args)
+    scripts = session.service.scripts
+    return scripts.run(session, scripts.find(args[1]), keys, argv, now_ms, read_only=read_only)
 
 
 @command(
@@ -31,7 +42,7 @@ def _run(session: Session, script: Script, args: Arguments, now_ms: int, *, read
     group="scripting", summary="Executes a server-side Lua script.", complexity=RUNS,
 )  # fmt: skip
 def eval_(session: Session, args: Arguments, now_ms: int) -> bytes:
-    return _run(session, session.service.scripts.load(args[1]), args, now_ms)
+    return _eval(session, args, now_ms, read_only=False)
 
 
 @command(
@@ -39,7 +50,7 @@ def eval_(session: Session, args: Arguments, now_ms: int) -> bytes:
     group="scripting", summary="Executes a server-side Lua script by SHA1 digest.", complexity=RUNS,
 )  # fmt: skip
 def evalsha(session: Session, args: Arguments, now_ms: int) -> bytes:
-    return _run(session, session.service.scripts.find(args[1]), args, now_ms)
+    return _evalsha(session, args, now_ms, read_only=False)
 
 
 @command(
@@ -47,7 +58,7 @@ def evalsha(session: Session, args: Arguments, now_ms: int) -> bytes:
     since="7.0.0", group="scripting", summary="Executes a read-only server-side Lua script.", complexity=RUNS,
 )  # fmt: skip
 def eval_ro(session: Session, args: Arguments, now_ms: int) -> bytes:
-    return _run(session, session.service.scripts.load(args[1]), args, now_ms, read_only=True)
+    return _eval(session, args, now_ms, read_only=True)
 
 
 @command(
@@ -57,7 +68,7 @@ def eval_ro(session: Session, args: Arguments, now_ms: int) -> bytes:
     complexity=RUNS,
 )  # fmt: skip
 def evalsha_ro(session: Session, args: Arguments, now_ms: int) -> bytes:
-    return _run(session, session.service.scripts.find(args[1]), args, now_ms, read_only=True)
+    return _evalsha(session, args, now_ms, read_only=True)
 
 
 TABLE.container("SCRIPT", since="2.6.0", group="scripting", summary="A container for Lua scripts management commands.")
@@ -69,7 +80,7 @@ TABLE.container("SCRIPT", since="2.6.0", group="scripting", summary="A container
     complexity="O(N) where N is the length in bytes of the script body",
 )  # fmt: skip
 def script_load(session: Session, args: Arguments, now_ms: int) -> bytes:
-    return bulk(session.service.scripts.load(args[2]).name.encode())
+    return bulk(session.service.scripts.load(args[2], stays=True).name.encode())
 
 
 @command(
@@ -109,6 +120,8 @@ def script_kill(session: Session, args: Arguments, now_ms: int) -> bytes:
     summary="Sets the debug mode of server-side Lua scripts.",
 )  # fmt: skip
 def script_debug(session: Session, args: Arguments, now_ms: int) -> bytes:
-    if option(args[2], (b"YES", b"SYNC", b"NO")) != b"NO":
+    if args[2].upper() not in (b"YES", b"SYNC", b"NO"):
+        raise CommandError("ERR Use SCRIPT DEBUG YES/SYNC/NO")
+    if args[2].upper() != b"NO":
         raise CommandError("ERR the Lua debugger is not there")
     return OK

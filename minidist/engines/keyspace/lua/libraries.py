@@ -10,10 +10,12 @@ http://www.inf.puc-rio.br/~roberto/struct/
 import json
 import re
 import struct as structs
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 import msgpack
+
+from minidist.engines.keyspace.lua.values import NO_ROOM, NoRoom
 
 DEEPEST_JSON = 1000
 DEEPEST_PACK = 16
@@ -34,9 +36,11 @@ class Lua(Protocol):
 
     def is_table(self, value: Any) -> bool: ...
 
-    def table(self) -> Any: ...
+    def room(self, needed_bytes: int) -> None: ...
 
-    def sequence(self, values: list[Any]) -> Any: ...
+    def sequence(self, values: Sequence[Any]) -> Any: ...
+
+    def mapping(self, pairs: Sequence[tuple[Any, Any]]) -> Any: ...
 
 
 def library(lua: Lua) -> dict[str, Callable[..., Answer]]:
@@ -58,11 +62,17 @@ def _answering(lua: Lua, function: Callable[..., Any]) -> Callable[..., Answer]:
     def call(*arguments: Any) -> Answer:
         try:
             result = function(*arguments)
+            if isinstance(result, Several):
+                return True, lua.sequence(result), MANY, len(result)
+            if isinstance(result, bytes):
+                lua.room(len(result))
+            return True, result
+        except NoRoom:
+            return False, NO_ROOM
         except Problem as problem:
             return False, str(problem).encode()
         except (TypeError, ValueError, OverflowError, structs.error, UnicodeError, msgpack.UnpackException) as problem:
             return False, f"bad argument ({problem})".encode()
-        return (True, lua.sequence(result), MANY, len(result)) if isinstance(result, Several) else (True, result)
 
     return call
 
@@ -142,10 +152,9 @@ def _from_json(lua: Lua, value: Any) -> Any:
     if isinstance(value, list):
         return lua.sequence([_from_json(lua, each) for each in value])
     if isinstance(value, dict):
-        table = lua.table()
-        for name, each in value.items():
-            table[name.encode("utf-8", "surrogateescape")] = _from_json(lua, each)
-        return table
+        return lua.mapping(
+            [(name.encode("utf-8", "surrogateescape"), _from_json(lua, each)) for name, each in value.items()]
+        )
     return value if isinstance(value, bool) else float(value)
 
 
@@ -187,10 +196,7 @@ def _unpacked(lua: Lua, value: Any) -> Any:
     if isinstance(value, list):
         return lua.sequence([_unpacked(lua, each) for each in value])
     if isinstance(value, dict):
-        table = lua.table()
-        for name, each in value.items():
-            table[_unpacked(lua, name)] = _unpacked(lua, each)
-        return table
+        return lua.mapping([(_unpacked(lua, name), _unpacked(lua, each)) for name, each in value.items()])
     return value
 
 

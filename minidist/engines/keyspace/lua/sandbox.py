@@ -15,10 +15,23 @@ LONGEST_STRING_BYTES = 64 * 1024**2
 LONGEST_SUBJECT_BYTES = 1024**2
 
 SANDBOX = b"""
-local raw_call, raw_log, sha1hex, libraries, longest, longest_subject = ...
+local raw_call, raw_log, acl_check, sha1hex, libraries, of_functions, most_kb = ...
+local longest, longest_subject = libraries.longest, libraries.longest_subject
 local sethook, getinfo = debug.sethook, debug.getinfo
-local error, type, tostring, xpcall, setmetatable = error, type, tostring, xpcall, setmetatable
-local loadstring, setfenv, select, unpack = loadstring, setfenv, select, unpack
+local error, type, tostring, tonumber, setmetatable = error, type, tostring, tonumber, setmetatable
+local raw_pcall, xpcall, rawset, next = pcall, xpcall, rawset, next
+local loadstring, setfenv, select, unpack, concat = loadstring, setfenv, select, unpack, table.concat
+
+-- Python needs room: see machine.py. Raises an error where there is none.
+local gcinfo, collectgarbage = gcinfo, collectgarbage
+local function is_full()
+  if gcinfo() <= most_kb then return false end
+  collectgarbage()
+  return gcinfo() > most_kb
+end
+local function room()
+  if is_full() then error('not enough memory', 0) end
+end
 
 local function copy(from, names)
   local to = {}
@@ -26,13 +39,20 @@ local function copy(from, names)
   return to
 end
 
-local function readonly(table)
-  return setmetatable({}, {
-    __index = table,
-    __newindex = function() error('Attempt to modify a readonly table', 2) end,
-    __metatable = false,
-  })
+local protected = setmetatable({}, {__mode = 'k'})
+local function refuse() error('Attempt to modify a readonly table', 2) end
+local function nonexistent(_, name)
+  error("Script attempted to access nonexistent global variable '" .. tostring(name) .. "'", 2)
 end
+local function readonly(table, missing)
+  if missing then setmetatable(table, {__index = missing}) end
+  local made = setmetatable({}, {__index = table, __newindex = refuse, __metatable = false})
+  protected[made] = true
+  return made
+end
+
+-- What Redis' own functions complain of has no place in front of it.
+local function fail(text) error({err = 'ERR ' .. text}) end
 
 local strings = string
 local rep, find, match, gmatch, gsub = string.rep, string.find, string.match, string.gmatch, string.gsub
@@ -60,42 +80,72 @@ local redis = {
   REDIS_VERSION = '7.2.0', REDIS_VERSION_NUM = 0x00070200,
 }
 redis.call = function(...)
+  room()
   local ok, value = raw_call(...)
   if not ok then error(value, 0) end
   return value
 end
 redis.pcall = function(...)
+  room()
   local ok, value = raw_call(...)
   return value
 end
-redis.error_reply = function(text)
-  if type(text) ~= 'string' then return {err = 'ERR wrong number or type of arguments'} end
-  if text:sub(1, 1) == '-' then text = text:sub(2) elseif not text:find(' ', 1, true) then text = 'ERR ' .. text end
-  return {err = text}
+redis.error_reply = function(...)
+  local text = ...
+  if select('#', ...) ~= 1 or type(text) ~= 'string' then return {err = 'ERR wrong number or type of arguments'} end
+  if text:sub(1, 1) == '-' then text = text:sub(2) end
+  local code, rest = text:match('^([^ ]*) (.*)$')
+  if not code then code, rest = 'ERR', text end
+  return {err = code .. ' ' .. rest:gsub('^[\\r\\n]+', ''):gsub('[\\r\\n]+$', '')}
 end
-redis.status_reply = function(text)
-  if type(text) ~= 'string' then return {err = 'ERR wrong number or type of arguments'} end
+redis.status_reply = function(...)
+  local text = ...
+  if select('#', ...) ~= 1 or type(text) ~= 'string' then return {err = 'ERR wrong number or type of arguments'} end
   return {ok = text}
 end
 redis.sha1hex = function(...)
-  if select('#', ...) ~= 1 then error('wrong number of arguments', 2) end
-  return sha1hex(tostring((...)))
+  if select('#', ...) ~= 1 then fail('wrong number of arguments') end
+  room()
+  local kind = type((...))
+  return sha1hex((kind == 'string' or kind == 'number') and tostring((...)) or '')
 end
-redis.log = function(level, ...)
-  if type(level) ~= 'number' or select('#', ...) < 1 then error('redis.log() requires two arguments or more.', 2) end
-  local words = {...}
-  for at = 1, #words do words[at] = tostring(words[at]) end
-  raw_log(level, table.concat(words, ' '))
+redis.log = function(...)
+  local count, level = select('#', ...), tonumber((...))
+  if count < 2 then fail('redis.log() requires two arguments or more.') end
+  if not level then fail('First argument must be a number (log level).') end
+  if level < 0 or level >= 4 then fail('Invalid debug level.') end
+  local words = {}
+  for at = 2, count do
+    local word = select(at, ...)
+    if type(word) == 'string' or type(word) == 'number' then words[#words + 1] = tostring(word) end
+  end
+  room()
+  raw_log(level, concat(words, ' '))
 end
-redis.setresp = function(version)
-  if version ~= 2 and version ~= 3 then error('RESP version must be 2 or 3.', 2) end
+redis.setresp = function(...)
+  if select('#', ...) ~= 1 then fail('redis.setresp() requires one argument.') end
+  local version = tonumber((...))
+  if version ~= 2 and version ~= 3 then fail('RESP version must be 2 or 3.') end
   libraries.setresp(version)
 end
-redis.replicate_commands = function() return true end
-redis.set_repl = function() end
-redis.breakpoint = function() return false end
-redis.debug = function() end
-redis.acl_check_cmd = function() return true end
+redis.set_repl = function(...)
+  if select('#', ...) ~= 1 then fail('redis.set_repl() requires one argument.') end
+  local flags = tonumber((...)) or 0
+  if flags < 0 or flags >= 4 then
+    fail('Invalid replication flags. Use REPL_AOF, REPL_REPLICA, REPL_ALL or REPL_NONE.')
+  end
+end
+redis.acl_check_cmd = function(...)
+  room()
+  local ok, value = acl_check(...)
+  if not ok then fail(value) end
+  return value
+end
+if not of_functions then
+  redis.replicate_commands = function() return true end
+  redis.breakpoint = function() return false end
+  redis.debug = function() end
+end
 
 local null = newproxy()
 local function library(names)
@@ -103,6 +153,7 @@ local function library(names)
   for name in names:gmatch('[%w_]+') do
     local raw = libraries[name]
     made[name:gsub('^%a+_', '')] = function(...)
+      room()
       local ok, a, b, c = raw(...)
       if not ok then error(a, 2) end
       if type(a) == 'table' and b == libraries.many then return unpack(a, 1, c) end
@@ -122,58 +173,105 @@ local struct = library('struct_pack struct_unpack struct_size')
 local bit = library([[bit_tobit bit_tohex bit_bnot bit_band bit_bor bit_bxor bit_lshift bit_rshift bit_arshift
   bit_rol bit_ror bit_bswap]])
 
-local world = copy(_G, [[assert collectgarbage error getmetatable ipairs next pairs pcall rawequal rawget select
+local globals
+local world = copy(_G, [[assert collectgarbage error gcinfo getmetatable ipairs next pairs rawequal rawget select
   setmetatable tonumber tostring type unpack xpcall _VERSION]])
 world.string = readonly(strings)
 world.table = readonly(table)
 local numbers = copy(math, [[abs acos asin atan atan2 ceil cos cosh deg exp floor fmod frexp huge ldexp log log10
-  max min modf pi pow rad sin sinh sqrt tan tanh]])
+  max min mod modf pi pow rad sin sinh sqrt tan tanh]])
 numbers.random, numbers.randomseed = libraries.random, libraries.randomseed
 world.math = readonly(numbers)
 world.os = readonly({clock = libraries.clock})
 world.coroutine = readonly(coroutine)
-world.redis, world.cjson, world.cmsgpack = readonly(redis), readonly(cjson), readonly(cmsgpack)
-world.bit, world.struct = readonly(bit), readonly(struct)
+world.redis = readonly(redis)
 world.server = world.redis
+world.cjson, world.cmsgpack = readonly(cjson), readonly(cmsgpack)
+world.bit, world.struct = readonly(bit), readonly(struct)
+world.rawset = function(target, name, value)
+  if protected[target] then refuse() end
+  return rawset(target, name, value)
+end
+-- An error that is a table reaches the script as its text, as it did before Redis 7.
+local function plain(ok, problem, ...)
+  if not ok and type(problem) == 'table' then
+    local text = problem.err
+    if type(text) == 'string' or type(text) == 'number' then problem = text end
+  end
+  return ok, problem, ...
+end
+world.pcall = function(...) return plain(raw_pcall(...)) end
 world.loadstring = function(text, name)
   if type(text) ~= 'string' or text:byte(1) == 27 then return nil, 'bytecode is not allowed' end
   local made, problem = loadstring(text, name)
-  if made then setfenv(made, world) end
+  if made then setfenv(made, globals) end
   return made, problem
 end
-world._G = world
+world.load = function(pieces, name)
+  local parts = {}
+  for part in pieces do
+    if part == '' then break end
+    parts[#parts + 1] = part
+  end
+  return world.loadstring(concat(parts), name or '=(load)')
+end
 getmetatable('').__index = strings
 getmetatable('').__metatable = false
+
+-- `globals` is what scripts and libraries have as their world: an empty table in front of another one.
 local keys, argv
 setmetatable(world, {
   __index = function(_, name)
-    if name == 'KEYS' then return keys elseif name == 'ARGV' then return argv end
+    if keys then
+      if name == 'KEYS' then return keys elseif name == 'ARGV' then return argv end
+    end
     error("Script attempted to access nonexistent global variable '" .. tostring(name) .. "'", 2)
   end,
-  __newindex = function(_, name) error("Attempt to modify a readonly table", 2) end,
-  __metatable = false,
 })
+local window = {__index = world, __newindex = refuse, __metatable = false}
+globals = setmetatable({}, window)
+protected[globals] = true
+world._G = globals
 
+-- A library whose text runs sees nothing but this.
+local register
+local redis_at_load = copy(redis, 'log LOG_DEBUG LOG_VERBOSE LOG_NOTICE LOG_WARNING REDIS_VERSION REDIS_VERSION_NUM')
+redis_at_load.register_function = function(...)
+  if not register then fail('redis.register_function can only be called on FUNCTION LOAD command') end
+  room()
+  local ok, problem = register(...)
+  if not ok then fail(problem) end
+end
+local at_load = setmetatable({redis = readonly(redis_at_load, nonexistent)}, {__index = nonexistent})
+
+local running
 local function handler(problem)
   local level, info = 2, nil
   repeat
     info = getinfo(level, 'Sl')
     level = level + 1
-  until not info or info.source == '@user_script'
+  until not info or info.source == '@user_script' or info.source == '@user_function'
   if type(problem) ~= 'table' then problem = {err = 'ERR ' .. tostring(problem)} end
-  if info and problem.line == nil then problem.source, problem.line = info.source, info.currentline end
+  problem.source, problem.line = nil, nil
+  if info then
+    problem.source, problem.line = info.source, info.currentline
+  else  -- a tail call: its caller's line is lost, but may be the only one there is
+    info = getinfo(running, 'S')
+    if info.what ~= 'main' and info.linedefined == info.lastlinedefined then
+      problem.source, problem.line = info.source, info.linedefined
+    end
+  end
   return problem
 end
 
 local function compile(text)
   local made, problem = loadstring(text, '@user_script')
-  if made then setfenv(made, world) end
+  if made then setfenv(made, globals) end
   return made, problem
 end
 
-local hook
-local function run(script, script_keys, script_argv, over, every)
-  keys, argv = script_keys, script_argv
+local function limit(over, every)
+  local hook
   hook = function()
     if over() then
       sethook(hook, '', 1)
@@ -181,13 +279,41 @@ local function run(script, script_keys, script_argv, over, every)
     end
   end
   sethook(hook, '', every)
-  return xpcall(script, handler)
+end
+
+-- Returns what went wrong.
+local function load(text, registering, over, every)
+  local chunk, problem = loadstring(text, '@user_function')
+  if not chunk then return 'Error compiling function: ' .. problem end
+  setfenv(chunk, globals)
+  register, window.__index = registering, at_load
+  limit(over, every)
+  local ok
+  ok, problem = raw_pcall(chunk)
+  if ok then return nil end
+  if type(problem) == 'table' then problem = problem.err else problem = 'ERR ' .. tostring(problem) end
+  return 'Error registering functions: ' .. tostring(problem)
+end
+
+-- What a script answers is looked at by Python.
+local function answer(...)
+  if is_full() then return nil end
+  return ...
+end
+
+local function run(script, script_keys, script_argv, over, every, as_arguments)
+  running = script
+  limit(over, every)
+  if as_arguments then return answer(xpcall(function() return script(script_keys, script_argv) end, handler)) end
+  keys, argv = script_keys, script_argv
+  return answer(xpcall(script, handler))
 end
 
 local function finish()
   sethook()
-  keys, argv = nil, nil
+  register, window.__index = nil, world
+  keys, argv, running = nil, nil, nil
 end
 
-return compile, run, finish, null
+return compile, load, run, finish, null
 """

@@ -9,15 +9,19 @@ Source: https://redis.io/docs/latest/develop/interact/programmability/lua-api/#d
 """
 
 import math
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, Protocol
 
 from minidist.engines.keyspace.arguments import LARGEST, SMALLEST
 from minidist.wire.resp_replies import (
+    LARGEST_WHOLE,
     ONE,
     array,
+    big_number,
     boolean,
     bulk,
     double,
+    double_text,
     error,
     integer,
     map_header,
@@ -27,20 +31,37 @@ from minidist.wire.resp_replies import (
 )
 
 DEEPEST = 200
+NO_ROOM = b"not enough memory"
 
 
 class TooDeep(Exception):
     """A table is nested deeper than a reply may be, or contains itself."""
 
 
-class Reading:
-    """Builds Lua values from encoded replies. `lua` is the interpreter."""
+class NoRoom(Exception):
+    """A value does not fit into the memory of the interpreter."""
 
-    def __init__(self, lua: Any) -> None:
+
+class Tables(Protocol):
+    """How tables are made. All of it raises NoRoom."""
+
+    def room(self, needed_bytes: int) -> None: ...
+
+    def sequence(self, values: Sequence[Any]) -> Any: ...
+
+    def mapping(self, pairs: Sequence[tuple[Any, Any]]) -> Any: ...
+
+
+class Reading:
+    """Builds Lua values from encoded replies; raises NoRoom."""
+
+    def __init__(self, lua: Tables) -> None:
         self._lua = lua
 
     def value(self, reply: bytes, resp3: bool) -> Any:
         """The Lua value of one whole reply."""
+        if reply.startswith(b"$"):
+            self._lua.room(len(reply))
         return self._read(reply, 0, resp3)[0]
 
     def _read(self, data: bytes, at: int, resp3: bool) -> tuple[Any, int]:
@@ -56,15 +77,15 @@ class Reading:
             text = data[at : at + length]
             return (text[4:] if kind == b"=" else text), at + length + 2
         if kind == b"+":
-            return self._table({b"ok": line}), at
+            return self._table(b"ok", line), at
         if kind == b"-":
-            return self._table({b"err": line}), at
+            return self._table(b"err", line), at
         if kind == b"_":
             return (None if resp3 else False), at
         if kind == b"#":
             return line == b"t", at
         if kind == b",":
-            return self._table({b"double": float(line)}), at
+            return self._table(b"double", float(line)), at
         return self._many(kind, int(line), data, at, resp3)
 
     def _many(self, kind: bytes, count: int, data: bytes, at: int, resp3: bool) -> tuple[Any, int]:
@@ -75,22 +96,14 @@ class Reading:
             part, at = self._read(data, at, resp3)
             parts.append(part)
         if kind == b"%":
-            pairs = self._lua.table()
-            for name, part in zip(parts[::2], parts[1::2], strict=True):
-                pairs[name] = part
-            return self._table({b"map": pairs}), at
+            pairs = self._lua.mapping(list(zip(parts[::2], parts[1::2], strict=True)))
+            return self._table(b"map", pairs), at
         if kind == b"~":
-            return self._table({b"set": self._table(dict.fromkeys(parts, True))}), at
-        table = self._lua.table()
-        for number, part in enumerate(parts, 1):
-            table[number] = part
-        return table, at
+            return self._table(b"set", self._lua.mapping([(part, True) for part in parts])), at
+        return self._lua.sequence(parts), at
 
-    def _table(self, fields: dict[Any, Any]) -> Any:
-        table = self._lua.table()
-        for name, value in fields.items():
-            table[name] = value
-        return table
+    def _table(self, field: bytes, value: Any) -> Any:
+        return self._lua.mapping(((field, value),))
 
 
 def reply_of(value: Any, resp3: bool, booleans: bool, is_table: Any, depth: int = 0) -> bytes:
@@ -131,6 +144,8 @@ def _special(table: Any, resp3: bool, booleans: bool, is_table: Any, depth: int)
         return b"+%b\r\n" % status.replace(b"\r", b" ").replace(b"\n", b" ")
     if isinstance(number := table[b"double"], int | float):
         return double(float(number), resp3)
+    if isinstance(big := table[b"big_number"], bytes):
+        return big_number(big.replace(b"\r", b" ").replace(b"\n", b" "), resp3)
     if is_table(pairs := table[b"map"]):
         parts = [reply_of(each, resp3, booleans, is_table, depth + 1) for pair in pairs.items() for each in pair]
         return map_header(len(parts) // 2, resp3) + b"".join(parts)
@@ -144,10 +159,10 @@ def _special(table: Any, resp3: bool, booleans: bool, is_table: Any, depth: int)
 
 
 def whole(value: float) -> int:
-    """A Lua number as an integer, as C would cut it."""
+    """A Lua number as an integer, as C would cut it: the smallest one where it does not fit."""
     if isinstance(value, float) and not math.isfinite(value):
         return SMALLEST
-    return max(min(int(value), LARGEST), SMALLEST)
+    return int(value) if SMALLEST <= value <= LARGEST else SMALLEST
 
 
 def argument(value: Any) -> bytes | None:
@@ -157,7 +172,7 @@ def argument(value: Any) -> bytes | None:
     if isinstance(value, bool):
         return None
     if isinstance(value, int):
-        return b"%d" % value
+        return b"%d" % value if abs(value) <= LARGEST_WHOLE else double_text(float(value))
     if isinstance(value, float):
-        return b"%d" % int(value) if value.is_integer() and abs(value) < 1e17 else b"%.17g" % value
+        return double_text(value)
     return None
