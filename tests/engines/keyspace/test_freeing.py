@@ -86,3 +86,26 @@ def test_small_values_go_at_once(world, client):
     client.send("RPUSH", "k", *range(100))
     client.send("DEL", "k")
     assert not world.keyspace._rubble
+
+
+@pytest.mark.parametrize("command", ["FLUSHALL", "FLUSHDB"])
+def test_flushing_a_keyspace_with_one_large_value(world, client, command):
+    for start in range(0, 200_000, 1000):
+        client.send("HSET", "big", *[word for at in range(start, start + 1000) for word in (f"field:{at}", "value")])
+    client.send("SET", "small", "v")
+    keyspace = world.keyspace
+    used_bytes = keyspace.used_bytes
+    assert client.show(command) == "OK"
+    assert keyspace.used_bytes == used_bytes, "nothing is freed before the reply"
+    steps = pieces = 0
+    while keyspace.alarm_ms == 0:
+        before = sum(map(len, keyspace._rubble))
+        world.service.wake(world.now_ms)
+        after = sum(map(len, keyspace._rubble))
+        pieces = max(pieces, after)
+        assert before - after <= 4
+        steps += 1
+    assert pieces > 700
+    assert steps > pieces // 4
+    assert keyspace.used_bytes == 0
+    assert not keyspace._rubble
