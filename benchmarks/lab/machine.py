@@ -6,10 +6,12 @@ cost of an operation even when something else was the limit. Both count in clock
 measurement takes seconds.
 """
 
+import contextlib
 import os
 import platform
 import subprocess
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -33,6 +35,17 @@ def pick_cores() -> Cores:
     if len(allowed) < 2:
         raise SystemExit("needs two cores: one for the server, one for the load")
     return Cores(server=allowed[0], load=allowed[1])
+
+
+@contextlib.contextmanager
+def staying_on(core: int) -> Iterator[None]:
+    """This process, which acts as a client, stays on one core during the block."""
+    allowed = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {core})
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, allowed)
 
 
 @dataclass(frozen=True)

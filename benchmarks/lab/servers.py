@@ -59,12 +59,12 @@ def pinned(core: int, command: Sequence[str]) -> list[str]:
 
 
 @contextlib.contextmanager
-def process(command: Sequence[str], log: Path) -> Iterator["subprocess.Popen[str]"]:
+def process(command: Sequence[str], log: Path, stdin: int = subprocess.DEVNULL) -> Iterator["subprocess.Popen[str]"]:
     """Run a command until the block ends: SIGTERM, then SIGKILL. It runs in the folder of its log."""
     with log.open("ab") as errors:
         child = subprocess.Popen(
             command,
-            stdin=subprocess.DEVNULL,
+            stdin=stdin,
             stdout=subprocess.PIPE,
             stderr=errors,
             text=True,
