@@ -1,4 +1,4 @@
-"""Getting the suites: their files, as published, and an environment with what they need."""
+"""Getting the suites: their files, as published, and for each an environment with what it needs."""
 
 import subprocess
 import sys
@@ -33,13 +33,13 @@ def obtain(suite: Suite, folder: Path, given: Path | None) -> Path:
     return place
 
 
-def environment(suites: list[Suite], folder: Path) -> Path:
-    """The Python of an environment that has what these suites need."""
-    python = folder / "venv" / "bin" / "python"
-    wanted = sorted({package for suite in suites for package in suite.requires})
-    note = folder / "venv" / "installed"
-    if not note.exists() or not set(wanted) <= set(note.read_text().split()):
-        subprocess.run([sys.executable, "-m", "venv", str(folder / "venv")], check=True)
-        subprocess.run([str(python), "-m", "pip", "install", "-q", *wanted], check=True)
-        note.write_text("\n".join(wanted))
+def environment(suite: Suite, folder: Path) -> Path:
+    """The Python of an environment that has what a suite needs."""
+    place = folder / f"venv-{suite.name}"
+    python, note = place / "bin" / "python", place / "installed"
+    wanted = "\n".join(suite.requires)
+    if not note.exists() or note.read_text() != wanted:
+        subprocess.run([sys.executable, "-m", "venv", "--clear", str(place)], check=True)
+        subprocess.run([str(python), "-m", "pip", "install", "-q", *suite.requires], check=True)
+        note.write_text(wanted)
     return python

@@ -26,6 +26,7 @@ from suites import Run, Suite
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
 LONGEST_RUN_S = 3600
+LONGEST_PROGRAM_S = 60  # of a suite that has no time limit for a case of its own
 READY_S = 20
 NAMESPACE = ["unshare", "--net", "--map-root-user"]
 SIOCGIFFLAGS, SIOCSIFFLAGS, IFF_UP = 0x8913, 0x8914, 1
@@ -161,10 +162,11 @@ def run_own_program(
     suite: Suite, run: Run, source: Path, python: Path, folder: Path, only: tuple[str, ...]
 ) -> list[Case]:
     """resp_compatibility.py prints `test: NAME passed`, and at the end why others did not."""
-    command = [str(python), "resp_compatibility.py", "--port", str(suite.port), *run.arguments]
-    done = subprocess.run(command, cwd=source, capture_output=True, text=True, timeout=LONGEST_RUN_S, check=False)
-    (folder / f"output{'-real' if only else ''}.log").write_text(done.stdout + done.stderr)
-    return read_output(done.stdout, only)
+    command = [str(python), "-u", "resp_compatibility.py", "--port", str(suite.port), *run.arguments]
+    log = folder / f"output{'-real' if only else ''}.log"
+    with log.open("w") as out:
+        subprocess.run(command, cwd=source, stdout=out, stderr=out, timeout=LONGEST_PROGRAM_S, check=False)
+    return read_output(log.read_text(), only)
 
 
 SKIPPED = {

@@ -33,7 +33,7 @@ def arguments() -> argparse.Namespace:
 
 def results_of(suite: Suite, given: Path | None, apart: bool) -> list[Result]:
     source = obtain(suite, WORK, given)
-    python = environment(list(SUITES.values()), WORK)
+    python = environment(suite, WORK)
     results = []
     for run in suite.runs:
         folder = WORK / "runs" / f"{suite.name} {run.name}".replace(" ", "-")
