@@ -1,8 +1,8 @@
 """The longest stop of the loop with a million keys, as another client sees it: expiry, eviction, FLUSHALL, DEL, SCAN.
 
 A client that only sends PING (lab/pinger.py) shares the load's core with the one that acts. Its longest wait is an
-upper bound of what any step of the server took: it contains whatever the machine did meanwhile, which the row of an idle
-server shows. Of several runs the median of the longest waits counts, since what a server does it does every time.
+upper bound of what any step of the server took: it contains whatever the machine did meanwhile, which the row of an
+idle server shows. Of several runs the median of the longest waits counts, since what a server does it does every time.
 redis-server is shown for orientation; it too frees in the background what UNLINK removes, but not what DEL and FLUSHALL
 remove.
 """
