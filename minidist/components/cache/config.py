@@ -25,6 +25,7 @@ EvictionPolicy = Literal[
 @dataclass(frozen=True, kw_only=True)
 class CacheConfig(Config):
     """What `minidist cache` can be told."""
+    "allkeys-s3-fifo",
 
     component = "cache"
 

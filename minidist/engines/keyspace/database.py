@@ -31,6 +31,7 @@ from minidist.structures.slots import OPENING_BRACE, SLOT_MASK, SLOTS, tagged_sl
 if TYPE_CHECKING:
     from minidist.engines.keyspace.keyspace import Keyspace
 
+    from minidist.engines.keyspace.s3fifo import Queues
 
 class Watch:
     """A key that some client watches. `changed` turns true with the first change and stays so."""
@@ -45,7 +46,7 @@ class Watch:
 class Database:
     """Keys and values of one SELECT number. All methods are O(1) unless they say otherwise."""
 
-    __slots__ = ("count", "due", "keyspace", "number", "tables", "volatile", "watches")
+    __slots__ = ("count", "due", "keyspace", "number", "queues", "tables", "volatile", "watches")
 
     def __init__(self, keyspace: "Keyspace", number: int) -> None:
         self.keyspace = keyspace
@@ -72,6 +73,7 @@ class Database:
         """The live entry for a command that changes it: counts as used, but neither as a hit nor as a miss."""
         entry = self.peek(key, now_ms)
         if entry is not None:
+        self.queues: Queues | None = None  # of the policy that has some, while it is switched on
             entry.touched_ms = now_ms
         return entry
 
@@ -143,6 +145,8 @@ class Database:
         if crowd.parts[at] is EMPTY:
             crowd.parts[at] = Table()
             crowd.filled += 1
+        if self.queues is not None:
+            self.queues.join(self, key, entry)
         return crowd.parts[at]
 
     def _split(self, slot: int, table: Table) -> None:
@@ -334,3 +338,5 @@ class Database:
                         yield at, number, each
             elif table:
                 yield at, 0, table
+        self.keyspace.evictor.renew_queues(self)
+        self.queues, other.queues = other.queues, self.queues

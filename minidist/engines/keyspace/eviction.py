@@ -6,7 +6,8 @@ common, and reading a small table is cheaper than picking single keys from it. T
 victims, in order; one sample therefore serves several evictions. A victim that was used since is passed over.
 
 LRU and TTL read times that entries have anyway. LFU counts uses as Redis does, in a logarithmic counter of eight bits
-(`count_use`) that one minute of disuse lowers by one. FIFO, which Redis lacks, goes by the time a key was made.
+(`count_use`) that one minute of disuse lowers by one. FIFO, which Redis lacks, goes by the time a key was made; so does
+S3-FIFO, which does not sample, but keeps queues (s3fifo.py) that new keys join while it is switched on.
 
 Everything is drawn from the injected `random.Random`, and ties are broken by slot and key: the same commands with the
 same seed evict the same keys.
@@ -40,6 +41,7 @@ class Policy(Enum):
     VOLATILE_LFU = "volatile-lfu"
     ALLKEYS_FIFO = "allkeys-fifo"
     VOLATILE_FIFO = "volatile-fifo"
+    ALLKEYS_S3_FIFO = "allkeys-s3-fifo"
     ALLKEYS_RANDOM = "allkeys-random"
     VOLATILE_RANDOM = "volatile-random"
     VOLATILE_TTL = "volatile-ttl"
@@ -52,7 +54,7 @@ class Policy(Enum):
     @property
     def counts_uses(self) -> bool:
         """`Evictor.count_uses` must be called with the keys of each command."""
-        return self.value.endswith("lfu")
+        return self.value.endswith("lfu") or self is Policy.ALLKEYS_S3_FIFO
 
 
 # Redis' defaults: lfu-log-factor, lfu-decay-time (in ms), and what a new key starts with, so that it gets a chance.
@@ -61,7 +63,7 @@ LFU_FACTOR, LFU_DECAY_MS, LFU_START, LFU_MOST = 10, 60_000, 5, 255
 
 def uses(entry: Entry, now_ms: int) -> int:
     """The counter of an LFU policy, 0 to 255, lowered by the minutes since the last use."""
-    counter = entry.mark if entry.mark <= LFU_MOST else LFU_START
+    counter = entry.mark if 0 <= entry.mark <= LFU_MOST else LFU_START
     return max(counter - max(now_ms - entry.touched_ms, 0) // LFU_DECAY_MS, 0)
 
 
@@ -110,6 +112,7 @@ RANKS: dict[Policy, Rank] = {
     Policy.ALLKEYS_RANDOM: _any,
     Policy.VOLATILE_RANDOM: _any,
     Policy.VOLATILE_TTL: _soonest,
+    Policy.ALLKEYS_S3_FIFO: _least_recent,  # where its queues are of no help
 }
 
 Victim = tuple[Database, bytes, Entry, int]
@@ -124,36 +127,69 @@ class Evictor:
         self.policy = policy
         self.counts_uses = policy.counts_uses
         self._victims: list[Victim] = []  # the next one last
+        self._lives = 0  # of the queues of S3-FIFO
 
     def use(self, policy: Policy) -> None:
         """Switch the policy, at any time."""
         self.policy = policy
         self.counts_uses = policy.counts_uses
         self._victims.clear()
+        for database in self._keyspace.databases:
+            self.renew_queues(database)
+
+    def renew_queues(self, database: Database) -> None:
+        """The policy was switched, or the database is empty: what stood in its queues stands there no more."""
+        if database.queues is not None:
+            self._keyspace.used_bytes -= database.queues.counted_bytes
+            self._keyspace.bury_pieces(database.queues.pieces())
+            database.queues = None
+        if self.policy is Policy.ALLKEYS_S3_FIFO:
+            from minidist.engines.keyspace.s3fifo import Queues  # few will ask for it
+
+            self._lives += 1
+            database.queues = Queues(self._lives)
 
     def count_uses(self, database: Database, keys: Iterable[bytes], now_ms: int) -> None:
         """These keys are about to be used; to be called while `counts_uses`."""
+        queues = database.queues
         for key in keys:
             entry = database.peek(key, now_ms)
-            if entry is not None:
+            if entry is None:
+                continue
+            if queues is not None:
+                queues.use(entry)
+            else:
                 count_use(entry, now_ms, self._keyspace.random)
 
     def evict_one(self, now_ms: int) -> bool:
         """Remove one key; False when the policy finds none that may go."""
         if self.policy is Policy.NOEVICTION:
             return False
+        if self.policy is Policy.ALLKEYS_S3_FIFO and self._evict_from_queues(now_ms):
+            return True
         while self._victims or self._sample(now_ms):
             database, key, entry, touched_ms = self._victims.pop()
-            if database.table(key).get(key) is not entry or entry.touched_ms != touched_ms:
-                continue
-            database.remove(key)
-            if entry.expires_ms <= now_ms:
-                self._keyspace.expired_keys += 1
-                database.notify(events.EXPIRED, b"expired", key)
-            else:
-                self._keyspace.evicted_keys += 1
-                database.notify(events.EVICTED, b"evicted", key)
-            return True
+            if database.table(key).get(key) is entry and entry.touched_ms == touched_ms:
+                self._evict(database, key, entry, now_ms)
+                return True
+        return False
+
+    def _evict(self, database: Database, key: bytes, entry: Entry, now_ms: int) -> None:
+        database.remove(key, lost=True)
+        if entry.expires_ms <= now_ms:
+            self._keyspace.expired_keys += 1
+            database.notify(events.EXPIRED, b"expired", key)
+        else:
+            self._keyspace.evicted_keys += 1
+            database.notify(events.EVICTED, b"evicted", key)
+
+    def _evict_from_queues(self, now_ms: int) -> bool:
+        for database in self._databases():
+            assert database.queues is not None
+            found = database.queues.next_victim(database)
+            if found is not None:
+                self._evict(database, *found, now_ms)
+                return True
         return False
 
     def _sample(self, now_ms: int) -> bool:

@@ -120,7 +120,11 @@ class Keyspace:
         """A value has lost its key for good: a large one is taken apart in steps; at once would take long."""
         if isinstance(value, bytes | bytearray) or value.memory_bytes < LARGE_BYTES:
             return
-        self._rubble += value.pieces()
+        self.bury_pieces(value.pieces())
+
+    def bury_pieces(self, pieces: list[list[Any]]) -> None:
+        """Empty these lists in steps; nobody else uses them."""
+        self._rubble += pieces
         self.set_alarm(0)
 
     def _clear_rubble(self) -> None:

@@ -28,7 +28,7 @@ class Entry:
     """What is stored under a key: 64 bytes, besides the value.
 
     `mark` belongs to the eviction policy: under LFU the logarithmic counter of uses, up to 255; otherwise (and until an
-    LFU policy sees the entry used) the time at which the key was made.
+    LFU policy sees the entry used) the time at which the key was made; below 0 it is S3-FIFO's (s3fifo.py).
     """
 
     __slots__ = ("expires_ms", "mark", "touched_ms", "value")
