@@ -12,11 +12,12 @@ def read_text(path: str) -> str:
 def replace_bytes(path: str, data: bytes) -> None:
     """Put new content into a file: after a crash it is the old or the new one. Raises OSError.
 
-    What was readable by its owner alone stays so.
+    Who may read it stays as it is.
     """
     beside = f"{path}.new"
-    descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, os.stat(path).st_mode & 0o777)
+    descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     with open(descriptor, "wb") as file:
+        os.fchmod(descriptor, os.stat(path).st_mode & 0o777)
         file.write(data)
         file.flush()
         os.fsync(file.fileno())

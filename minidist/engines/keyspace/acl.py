@@ -12,7 +12,7 @@ from minidist.engines.keyspace.acl_log import AccessLog
 from minidist.engines.keyspace.acl_rules import BadRule, Selector, changed_user, new_user, selectors_of, shown_user
 from minidist.engines.keyspace.errors import CommandError, printable
 from minidist.engines.keyspace.key_access import READ, Use, key_uses
-from minidist.engines.keyspace.outputs import End
+from minidist.engines.keyspace.outputs import Admitted, End
 from minidist.engines.keyspace.registry import Command
 from minidist.engines.keyspace.session import Session
 from minidist.engines.keyspace.users import User, Users
@@ -141,6 +141,7 @@ def authorise(session: Session, row: Command, args: Arguments, now_ms: int, cont
         return
     inside = "multi" if context == "exec" or session.transaction is not None else "toplevel"
     what = row.full_name.encode() if found.kind == COMMAND else args[found.at]
+    row.rejected_calls += 1
     log(session, found.kind, context if context == "lua" else inside, what, user.name, now_ms)
     if context == "exec":
         raise CommandError(CHANGED_MEANWHILE + REASONS[found.kind])
@@ -175,7 +176,16 @@ def set_user(session: Session, name: bytes, rules: list[bytes]) -> None:
         return
     user.become(changed)
     _cut_subscribers(session, user)
-    service.users_changed()
+    settle(service)
+
+
+def settle(service: "Service") -> None:
+    """Users have changed: see which sessions are checked from now on, and which need no password any more."""
+    for session in service.sessions.values():
+        if not session.authenticated and not session.ended and not service.users.password_needed:
+            session.authenticated = True
+            service.outbox.append(Admitted(session))
+        session.regate()
 
 
 def _cut_subscribers(changer: Session, user: User) -> None:
@@ -229,7 +239,7 @@ def replace_users(service: "Service", users: Users, changer: Session | None = No
         _expel(changer, gone)
     for session in service.sessions.values():
         session.user = kept.by_name.get(session.user.name, kept.default)
-    service.users_changed()
+    settle(service)
 
 
 def shown_users(users: Users) -> list[bytes]:

@@ -287,7 +287,7 @@ def _change(user: User, rule: bytes, table: CommandTable) -> None:
         del user.selectors[1:]
     elif word == b"reset":
         user.become(new_user(user.name))
-    else:
+    elif rule:  # an empty one does nothing
         user.selectors[0].change(rule, table)
 
 

@@ -1,5 +1,7 @@
 """Errors that commands answer, in Redis' own words."""
 
+from collections.abc import Sequence
+
 
 class CommandError(Exception):
     """A command cannot do what was asked; the text, which begins with its code, is the reply."""
@@ -29,6 +31,16 @@ def wrong_arity(name: str) -> CommandError:
 
 def unknown_subcommand(container: str, given: bytes) -> CommandError:
     return CommandError(f"ERR unknown subcommand '{printable(given)[:128]}'. Try {container.upper()} HELP.")
+
+
+def unknown_command(args: Sequence[bytes]) -> CommandError:
+    """With at most 128 bytes of the arguments."""
+    shown = ""
+    for argument in args[1:]:
+        if len(shown) >= 128:
+            break
+        shown += f"'{printable(argument)[: 128 - len(shown)]}' "
+    return CommandError(f"ERR unknown command '{printable(args[0])[:128]}', with args beginning with: {shown}")
 
 
 def printable(data: bytes) -> str:

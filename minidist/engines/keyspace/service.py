@@ -21,12 +21,12 @@ from minidist.engines.keyspace.errors import (
     OUT_OF_MEMORY,
     CommandError,
     Postponed,
-    printable,
+    unknown_command,
     wrong_arity,
 )
 from minidist.engines.keyspace.eviction import Policy
 from minidist.engines.keyspace.keyspace import Keyspace
-from minidist.engines.keyspace.outputs import ALARM, Admitted, Output, Push, Release, Resume
+from minidist.engines.keyspace.outputs import ALARM, Output, Push, Release, Resume
 from minidist.engines.keyspace.publishing import Publishing, Sessions
 from minidist.engines.keyspace.registry import Command, CommandTable
 from minidist.engines.keyspace.scripting import Scripts
@@ -267,19 +267,7 @@ class Service:
         """Raises CommandError for what a restricted user may not do (acl.py)."""
         from minidist.engines.keyspace.acl import authorise  # only for those who have such users
 
-        try:
-            authorise(session, self._innermost(command, args), args, now_ms, context)
-        except CommandError:
-            command.rejected_calls += 1
-            raise
-
-    def users_changed(self) -> None:
-        """See which sessions are checked from now on, and which need no password any more."""
-        for session in self.sessions.values():
-            if not session.authenticated and not session.ended and not self.users.password_needed:
-                session.authenticated = True
-                self.outbox.append(Admitted(session))
-            session.regate()
+        authorise(session, self._innermost(command, args), args, now_ms, context)
 
     def _innermost(self, command: Command, args: Arguments) -> Command:
         """The subcommand, where there is one."""
@@ -474,13 +462,3 @@ class Service:
         self.messages_cut_off = 0
         self.table.reset_statistics()
         self.keyspace.reset_statistics()
-
-
-def unknown_command(args: Arguments) -> CommandError:
-    """Redis' wording, with at most 128 bytes of the arguments."""
-    shown = ""
-    for argument in args[1:]:
-        if len(shown) >= 128:
-            break
-        shown += f"'{printable(argument)[: 128 - len(shown)]}' "
-    return CommandError(f"ERR unknown command '{printable(args[0])[:128]}', with args beginning with: {shown}")

@@ -120,6 +120,7 @@ class Users:
     def parse(cls, text: str, add: "Callable[[Users, list[str]], None]") -> "Users":
         """From a file's lines: `user:password`, or `user NAME rule…`, which `add` puts in; `#` begins a comment.
 
+        The default user is off unless there is a line for it, so that a file never leaves the door open by oversight.
         Raises ValueError with the number of a bad line.
         """
         users = cls()
@@ -127,8 +128,7 @@ class Users:
         lines = [(at, line) for at, line in lines if line and not line.startswith("#")]
         if not lines:
             raise ValueError("there is no user:password line")
-        if not all(line.startswith("user ") for _, line in lines):
-            users.default.enabled = users.default.nopass = False
+        users.default.enabled = users.default.nopass = False
         defined = set()
         for number, line in lines:
             try:

@@ -254,6 +254,50 @@ class TestAuthentication:
         assert await client.read() == b"x" * 50_000
         assert await client.ask("SET", "k", b"x" * 50_000) == b"OK"
 
+    async def test_what_follows_auth_that_comes_first(self, start, auth_file):
+        place = await start(auth_file=auth_file)
+        client = await place.client()
+        commands = [[b"AUTH", b"secret"], [b"SET", b"k", b"x" * 50_000], [b"STRLEN", b"k"]]
+        client.send_raw(b"".join(encode_command(command) for command in commands))
+        assert [await client.read() for _ in range(3)] == [b"OK", b"OK", 50_000]
+
+    async def test_no_stranger_any_more_by_what_another_did(self, start, auth_file):
+        place = await start(auth_file=auth_file)
+        stranger, client = await place.client(), await place.client()
+        with pytest.raises(ReplyError, match="NOAUTH"):
+            raise await stranger.ask("GET", "k")
+        await client.ask("AUTH", "secret")
+        assert await client.ask("ACL", "SETUSER", "default", "nopass", "on") == b"OK"
+        assert await stranger.ask("SET", "k", b"x" * 50_000) == b"OK"
+
+    async def test_a_file_of_rules(self, start, tmp_path):
+        path = tmp_path / "users"
+        path.write_text("user default on nopass ~* &* +@all\nuser ann on >pw ~a +get +acl|whoami\n")
+        path.chmod(0o600)
+        place = await start(auth_file=str(path))
+        client, ann = await place.client(), await place.client()
+        assert await ann.ask("AUTH", "ann", "pw") == b"OK"
+        with pytest.raises(ReplyError, match="No permissions to access a key"):
+            raise await ann.ask("GET", "b")
+        assert await client.ask("ACL", "SETUSER", "ann", "~b") == b"OK"
+        assert await ann.ask("GET", "b") is None
+        assert await client.ask("ACL", "SAVE") == b"OK"
+        assert "pw" not in path.read_text()
+        assert path.stat().st_mode & 0o777 == 0o600
+        await client.ask("ACL", "DELUSER", "ann")
+        assert await ann.closed()
+        assert await client.ask("ACL", "LOAD") == b"OK"
+        ann = await place.client()
+        assert await ann.ask("AUTH", "ann", "pw") == b"OK"
+        assert await ann.ask("GET", "b") is None
+        await place.node.reset()
+        assert await ann.ask("ACL", "WHOAMI") == b"ann"
+
+    async def test_a_rule_that_is_wrong_is_wrong_configuration(self, start, tmp_path):
+        (tmp_path / "auth").write_text("user ann +nosuch\n")
+        with pytest.raises(ConfigError, match="line 1 Error in ACL SETUSER modifier"):
+            await start(auth_file=str(tmp_path / "auth"))
+
     async def test_strangers_are_limited(self, start, auth_file):
         place = await start(auth_file=auth_file)
         client = await place.client()

@@ -82,9 +82,10 @@ class TestAuthentication:
         with pytest.raises(ValueError, match="line 2 defines the user 'bob' again"):
             parse("user bob on\nuser bob off\n")
 
-    def test_a_file_of_rules_leaves_the_default_user_as_it_is(self):
-        assert not parse("user bob on\n").password_needed
-        assert parse("user default on >x ~* &* +@all\n").password_needed
+    def test_the_default_user_of_a_file_is_off_unless_it_is_named(self):
+        assert parse("user bob on\n").password_needed
+        assert parse("user default on >x ~* &* +@all\n").accepted(b"default", b"x")
+        assert not parse("user default on nopass ~* &* +@all\n").password_needed
 
 
 class TestPausing:

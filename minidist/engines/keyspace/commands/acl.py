@@ -1,4 +1,9 @@
-"""ACL: users, what they may do, and what they were refused. The rules are read by acl_rules.py, checked by acl.py."""
+"""ACL: users, what they may do, and what they were refused.
+
+The rules are read and written by acl_rules.py, checked by acl.py; here are the commands around them. Users live in
+`Service.users` until the node stops; ACL LOAD and ACL SAVE reach their file through `Service.user_file`, which the
+shell gives. What is shown of a user has Redis' order, so that it can be compared.
+"""
 
 from minidist.engines.keyspace.acl import (
     delete_users,

@@ -67,7 +67,9 @@ def config_set(session: Session, args: Arguments, now_ms: int) -> bytes:
         values[name] = printable(args[at + 1])
     session.service.settings.change(values)
     if "requirepass" in values:
-        session.service.users_changed()
+        from minidist.engines.keyspace.acl import settle
+
+        settle(session.service)
     return OK
 
 
