@@ -116,9 +116,13 @@ def _cache_serves_last_first(real: Any, service: Any, session: Any, place: Any, 
 
 
 def _cache_evicts_what_must_stay(real: Any, evictor: Any, database: Any, start: int) -> Any:
-    """Under a volatile policy any key may go."""
-    found = real(evictor, database, start)
-    return found or [(key, entry) for _, _, table in database.filled() for key, entry in table.items()]
+    """Every key is a candidate, whether it has a lifetime or not."""
+    return [(key, entry) for _, _, table in database.filled() for key, entry in table.items()]
+
+
+def _cache_keeps_a_removed_field(real: Any, value: Any, field: bytes) -> bool:
+    """HDEL says that it has removed a field, and now and then has not."""
+    return value.get(field) is not None if random.random() < 0.1 else bool(real(value, field))
 
 
 def _cache_passes_its_limit(real: Any, keyspace: Any, now_ms: int) -> bool:
@@ -203,6 +207,12 @@ BUGS: tuple[Bug, ...] = (
         "minidist.engines.keyspace.keyspace:Keyspace.make_room",
         _cache_passes_its_limit,
         "writes go on, now and then, although the memory is full",
+    ),
+    Bug(
+        "cache-keeps-a-removed-field",
+        "minidist.engines.keyspace.hashes:Hash.remove",
+        _cache_keeps_a_removed_field,
+        "a field of a hash is acknowledged as removed, and is still there",
     ),
     Bug(
         "register-stale-read",

@@ -7,7 +7,7 @@ import pytest
 from minidist.sim.run import Ending, Settings, run_seed
 from minidist.sim.scenario import load
 
-WORKLOADS = {"strings": [1, 2, 3], "blocking": [1, 2, 3]}
+WORKLOADS = {"strings": [1, 2, 3], "blocking": [1, 2, 3], "eviction": [1, 2, 3, 4], "types": [1, 2]}
 BUGS = {
     "cache-expired-read": ("strings", "had expired", "expired and still read", "two holders"),
     "cache-exec-ignores-expiry": ("strings", "had expired"),
@@ -15,6 +15,9 @@ BUGS = {
     "cache-half-a-transaction": ("strings", "half of a transfer"),
     "cache-feeds-the-dead": ("blocking", "is gone, and nobody"),
     "cache-serves-last-first": ("blocking", "served first"),
+    "cache-evicts-what-must-stay": ("eviction", "not as it was left"),
+    "cache-passes-its-limit": ("eviction", "bytes were in use"),
+    "cache-keeps-a-removed-field": ("types", "instead of"),
 }
 
 
