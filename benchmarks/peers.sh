@@ -6,7 +6,7 @@
 # there before are disabled. What was installed already is left as it is.
 set -eu
 
-SERVICES="redis-server nginx"
+SERVICES="redis-server nginx memcached"
 
 as_root() {
     if [ "$(id -u)" -eq 0 ]; then "$@"; else sudo "$@"; fi
@@ -25,7 +25,7 @@ install_with_apt() {
     fi
     as_root apt-get update -q
     as_root env DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-upgrade --no-install-recommends \
-        redis-server redis-tools nginx-light wrk curl util-linux
+        redis-server redis-tools memcached libmemcached-tools nginx-light wrk curl util-linux
     for service in $new; do
         if command -v systemctl >/dev/null; then
             as_root systemctl disable "$service" >/dev/null 2>&1 || echo "peers.sh: could not disable $service" >&2
@@ -36,13 +36,15 @@ install_with_apt() {
 if command -v apt-get >/dev/null; then
     install_with_apt
 elif command -v dnf >/dev/null; then
-    as_root dnf install -y redis nginx wrk curl util-linux
+    as_root dnf install -y redis memcached nginx wrk curl util-linux
 elif command -v pacman >/dev/null; then
-    as_root pacman -S --needed --noconfirm redis nginx wrk curl util-linux
+    as_root pacman -S --needed --noconfirm redis memcached nginx wrk curl util-linux
 else
-    echo "peers.sh: install redis-server, redis-benchmark, nginx, wrk, curl and taskset with your package manager" >&2
+    echo "peers.sh: install redis-server, redis-benchmark, memcached, memaslap, nginx, wrk, curl and taskset with your package manager" >&2
     exit 1
 fi
-for program in redis-server redis-benchmark nginx wrk curl taskset; do
+for program in redis-server redis-benchmark memcached nginx wrk curl taskset; do
     PATH="$PATH:/usr/sbin" command -v "$program" >/dev/null || { echo "peers.sh: $program is still missing" >&2; exit 1; }
 done
+command -v memcaslap >/dev/null || command -v memaslap >/dev/null ||
+    echo "peers.sh: for compare.py memcached install memaslap, which belongs to libmemcached" >&2

@@ -83,21 +83,33 @@ def expiry(stage: Stage) -> Act:
 
 
 def eviction(stage: Stage) -> Act:
-    """The limit is reached, and a tenth as many new keys come; then it is halved."""
-    stage.fill()
-    used = next(
-        int(line.partition(b":")[2])
-        for line in stage.client.ask("INFO", "memory").split()
-        if line.startswith(b"used_memory:")
-    )
-    stage.client.ask("CONFIG", "SET", "maxmemory-policy", "allkeys-lru")
+    """The limit is reached, and a tenth as many new keys come."""
+    limit = full(stage)
+    stage.client.ask("CONFIG", "SET", "maxmemory", limit)
+    return lambda: write_more(stage)
+
+
+def lowering(stage: Stage) -> Act:
+    """The limit is halved, and new keys come while the others go."""
+    limit = full(stage)
 
     def act() -> None:
-        stage.client.ask("CONFIG", "SET", "maxmemory", used)
-        stage.client.send_all((b"SET", b"new:%012d" % key, VALUE) for key in range(stage.keys // 10))
-        stage.client.ask("CONFIG", "SET", "maxmemory", used // 2)
+        stage.client.ask("CONFIG", "SET", "maxmemory", limit // 2)
+        write_more(stage)
 
     return act
+
+
+def full(stage: Stage) -> int:
+    """All keys are there; the memory that they take."""
+    stage.fill()
+    stage.client.ask("CONFIG", "SET", "maxmemory-policy", "allkeys-lru")
+    lines: list[bytes] = stage.client.ask("INFO", "memory").split()
+    return next(int(line.partition(b":")[2]) for line in lines if line.startswith(b"used_memory:"))
+
+
+def write_more(stage: Stage) -> None:
+    stage.client.send_all((b"SET", b"new:%012d" % key, VALUE) for key in range(stage.keys // 10))
 
 
 def flushall(stage: Stage) -> Act:
@@ -145,6 +157,7 @@ CASES: dict[str, Callable[[Stage], Act]] = {
     "writing 1M keys": writing,
     "expiry of 1M keys": expiry,
     "eviction at 1M keys": eviction,
+    "limit halved at 1M keys": lowering,
     "FLUSHALL of 1M keys": flushall,
     "SCAN of 1M keys": scan,
     "DEL of a list of 1M": deletion("RPUSH", member),
