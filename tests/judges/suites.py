@@ -92,7 +92,7 @@ FAKEREDIS = Suite(
     source="pypi:fakeredis",
     port=6390,
     requires=(
-        "redis==8.1.0", "valkey", "sortedcontainers", "lupa", "pytest", "pytest-asyncio", "pytest-timeout",
+        "fakeredis==2.37.1", "redis==8.1.0", "valkey", "sortedcontainers", "lupa", "pytest", "pytest-asyncio", "pytest-timeout",
         "pytest-mock", "hypothesis", "jsonpath-ng", "pyprobables", "numpy",
     ),
     runs=(

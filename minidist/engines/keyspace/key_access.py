@@ -67,7 +67,9 @@ Use = tuple[int, int]
 
 
 def key_uses(row: Command, args: Arguments) -> list[Use]:
-    """Where keys stand among the arguments, and which rights each use takes."""
+    """Where keys stand among the arguments, and which rights each use takes. Too few arguments have no keys."""
+    if len(args) < row.least:
+        return []
     if row.name in BY_ARGUMENTS:
         return BY_ARGUMENTS[row.name](args)
     flags = key_flags(row)
@@ -76,6 +78,13 @@ def key_uses(row: Command, args: Arguments) -> list[Use]:
     first, others = needed(flags[0]), needed(flags[-1])
     places = [at for span in row.keys.spans(args) for at in span]
     return [(at, others if number else first) for number, at in enumerate(places)]
+
+
+def keys_of(row: Command, args: Arguments) -> list[bytes]:
+    """The keys among the arguments, also where these say which they are (SORT with STORE)."""
+    if row.name in BY_ARGUMENTS:
+        return [args[at] for at, _ in BY_ARGUMENTS[row.name](args)]
+    return row.keys.of(args)
 
 
 def _set(args: Arguments) -> list[Use]:

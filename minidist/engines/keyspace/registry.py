@@ -34,7 +34,8 @@ CONTAINER = "Depends on subcommand."
 FLAGS = frozenset(
     {
         "write", "readonly", "denyoom", "admin", "pubsub", "noscript", "blocking", "loading", "stale", "fast",
-        "no_auth", "no_multi", "allow_busy", "movablekeys", "skip_monitor", "skip_slowlog",
+        "no_auth", "no_multi", "allow_busy", "movablekeys", "no_mandatory_keys", "skip_monitor",
+        "skip_slowlog",
     }
 )  # fmt: skip
 

@@ -29,16 +29,16 @@ def _call(session: Session, args: Arguments, now_ms: int, *, read_only: bool) ->
 
 
 @command(
-    "FCALL", arity=-3, flags="noscript stale skip_monitor movablekeys", keys=KEYS_OF_A_SCRIPT, since="7.0.0",
-    group="scripting", summary="Invokes a function.", complexity=RUNS,
+    "FCALL", arity=-3, flags="noscript stale skip_monitor movablekeys no_mandatory_keys", keys=KEYS_OF_A_SCRIPT,
+    since="7.0.0", group="scripting", summary="Invokes a function.", complexity=RUNS,
 )  # fmt: skip
 def fcall(session: Session, args: Arguments, now_ms: int) -> bytes:
     return _call(session, args, now_ms, read_only=False)
 
 
 @command(
-    "FCALL_RO", arity=-3, flags="noscript readonly stale skip_monitor movablekeys", keys=KEYS_OF_A_SCRIPT,
-    since="7.0.0", group="scripting", summary="Invokes a read-only function.", complexity=RUNS,
+    "FCALL_RO", arity=-3, flags="noscript readonly stale skip_monitor movablekeys no_mandatory_keys",
+    keys=KEYS_OF_A_SCRIPT, since="7.0.0", group="scripting", summary="Invokes a read-only function.", complexity=RUNS,
 )  # fmt: skip
 def fcall_ro(session: Session, args: Arguments, now_ms: int) -> bytes:
     return _call(session, args, now_ms, read_only=True)

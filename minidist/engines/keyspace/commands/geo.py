@@ -193,12 +193,7 @@ def _read_middle(search: Search, word: bytes, rest: Arguments, value: SortedSet 
 def _read_size(search: Search, word: bytes, rest: Arguments) -> int:
     """How many arguments that took."""
     if word == b"BYRADIUS" and len(rest) >= 2:
-        radius = score_argument(rest[0], "ERR need numeric radius")
-        if radius < 0:
-            raise CommandError("ERR radius cannot be negative")
-        search.unit = unit_m(rest[1])
-        search.size_m = (2 * radius * search.unit, 2 * radius * search.unit)
-        search.is_circle = True
+        read_radius(search, rest[0], rest[1])
         return 3
     if word != b"BYBOX" or len(rest) < 3:
         raise CommandError(SYNTAX)
@@ -209,6 +204,15 @@ def _read_size(search: Search, word: bytes, rest: Arguments) -> int:
     search.unit = unit_m(rest[2])
     search.size_m = (width * search.unit, height * search.unit)
     return 4
+
+
+def read_radius(search: Search, number: bytes, unit: bytes) -> None:
+    radius = score_argument(number, "ERR need numeric radius")
+    if radius < 0:
+        raise CommandError("ERR radius cannot be negative")
+    search.unit = unit_m(unit)
+    search.size_m = (2 * radius * search.unit, 2 * radius * search.unit)
+    search.is_circle = True
 
 
 def find_places(value: SortedSet, search: Search) -> list[Found]:
@@ -240,10 +244,13 @@ def geosearch(session: Session, args: Arguments, now_ms: int) -> bytes:
     search = read_search(args, 2, value, "GEOSEARCH")
     if value is None:
         return EMPTY_ARRAY
-    found = find_places(value, search)
+    return search_reply(find_places(value, search), search, session.resp3)
+
+
+def search_reply(found: list[Found], search: Search, resp3: bool) -> bytes:
     if not SHOWN & search.words.keys():
         return array([bulk(each.member) for each in found])
-    return array([_shown(each, search, session.resp3) for each in found])
+    return array([_shown(each, search, resp3) for each in found])
 
 
 def _shown(found: Found, search: Search, resp3: bool) -> bytes:
@@ -266,7 +273,12 @@ def geosearchstore(session: Session, args: Arguments, now_ms: int) -> bytes:
     value = look(session, args[2], now_ms, SortedSet)
     search = read_search(args, 3, value, "GEOSEARCHSTORE")
     found = [] if value is None else find_places(value, search)
-    by_distance = b"STOREDIST" in search.words
-    result = SortedSet.of((each.member, each.metres / search.unit if by_distance else each.score) for each in found)
+    result = stored(found, search)
     store(session.database, args[1], result, events.SORTED_SET, b"geosearchstore", now_ms)
     return integer_reply(len(result))
+
+
+def stored(found: list[Found], search: Search) -> SortedSet:
+    """What the storing forms keep: the places, or with STOREDIST their distances."""
+    by_distance = b"STOREDIST" in search.words
+    return SortedSet.of((each.member, each.metres / search.unit if by_distance else each.score) for each in found)

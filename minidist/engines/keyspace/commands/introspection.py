@@ -7,7 +7,7 @@ MEMORY look at entries without touching them; the encodings are the names Redis 
 from minidist.engines.keyspace.arguments import integer
 from minidist.engines.keyspace.errors import NOT_AN_INTEGER, SYNTAX, CommandError
 from minidist.engines.keyspace.eviction import uses
-from minidist.engines.keyspace.key_access import key_flags
+from minidist.engines.keyspace.key_access import key_flags, keys_of
 from minidist.engines.keyspace.memory import ENTRY_BYTES, EXPIRY_BYTES, value_bytes
 from minidist.engines.keyspace.registry import Command, CommandTable, Keys
 from minidist.engines.keyspace.session import Session
@@ -169,8 +169,8 @@ def _keys_of(session: Session, args: Arguments) -> tuple[Command, list[bytes]]:
         raise CommandError("ERR The command has no key arguments")
     if not row.least <= len(args) <= row.most:
         raise CommandError("ERR Invalid number of arguments specified for command")
-    keys = row.keys.of(args)
-    if not keys:
+    keys = keys_of(row, args)
+    if not keys and "no_mandatory_keys" not in row.flags:
         raise CommandError("ERR Invalid arguments specified for command")
     return row, keys
 

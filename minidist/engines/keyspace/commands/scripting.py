@@ -38,31 +38,32 @@ def _evalsha(session: Session, args: Arguments, now_ms: int, *, read_only: bool)
 
 
 @command(
-    "EVAL", arity=-3, flags="noscript stale skip_monitor movablekeys", keys=KEYS_OF_A_SCRIPT, since="2.6.0",
-    group="scripting", summary="Executes a server-side Lua script.", complexity=RUNS,
+    "EVAL", arity=-3, flags="noscript stale skip_monitor movablekeys no_mandatory_keys", keys=KEYS_OF_A_SCRIPT,
+    since="2.6.0", group="scripting", summary="Executes a server-side Lua script.", complexity=RUNS,
 )  # fmt: skip
 def eval_(session: Session, args: Arguments, now_ms: int) -> bytes:
     return _eval(session, args, now_ms, read_only=False)
 
 
 @command(
-    "EVALSHA", arity=-3, flags="noscript stale skip_monitor movablekeys", keys=KEYS_OF_A_SCRIPT, since="2.6.0",
-    group="scripting", summary="Executes a server-side Lua script by SHA1 digest.", complexity=RUNS,
+    "EVALSHA", arity=-3, flags="noscript stale skip_monitor movablekeys no_mandatory_keys", keys=KEYS_OF_A_SCRIPT,
+    since="2.6.0", group="scripting", summary="Executes a server-side Lua script by SHA1 digest.", complexity=RUNS,
 )  # fmt: skip
 def evalsha(session: Session, args: Arguments, now_ms: int) -> bytes:
     return _evalsha(session, args, now_ms, read_only=False)
 
 
 @command(
-    "EVAL_RO", arity=-3, flags="noscript readonly stale skip_monitor movablekeys", keys=KEYS_OF_A_SCRIPT,
-    since="7.0.0", group="scripting", summary="Executes a read-only server-side Lua script.", complexity=RUNS,
+    "EVAL_RO", arity=-3, flags="noscript readonly stale skip_monitor movablekeys no_mandatory_keys",
+    keys=KEYS_OF_A_SCRIPT, since="7.0.0", group="scripting", summary="Executes a read-only server-side Lua script.",
+    complexity=RUNS,
 )  # fmt: skip
 def eval_ro(session: Session, args: Arguments, now_ms: int) -> bytes:
     return _eval(session, args, now_ms, read_only=True)
 
 
 @command(
-    "EVALSHA_RO", arity=-3, flags="noscript readonly stale skip_monitor movablekeys",
+    "EVALSHA_RO", arity=-3, flags="noscript readonly stale skip_monitor movablekeys no_mandatory_keys",
     keys=KEYS_OF_A_SCRIPT, since="7.0.0", group="scripting",
     summary="Executes a read-only server-side Lua script by SHA1 digest.",
     complexity=RUNS,
