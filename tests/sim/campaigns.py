@@ -8,7 +8,8 @@ twice       the same four, 50 seeds each, each twice with equal traces
 BUG         a planted bug (minidist sim --list-bugs): found within 500 seeds
 
 Of all but the bugs every seed must count: 30 s, 300 operations of 4 clients that ended ok, 3 faults of 2 kinds that
-took effect, a liveness phase. All of them together take about an hour and a half of one processor. Exit code 3 when one does not hold.
+took effect, a liveness phase. All of them together take about an hour and a half of one processor. Exit code 3 when
+one does not hold.
 """
 
 import argparse
