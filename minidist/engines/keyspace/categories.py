@@ -26,6 +26,7 @@ OF_FLAG = {
 }  # fmt: skip
 OF_COMMAND = {
     "KEYS": "keyspace dangerous", "RESTORE": "keyspace dangerous", "MIGRATE": "keyspace dangerous",
+    "RESTORE-ASKING": "keyspace dangerous",
     "SORT": "set sortedset list dangerous", "SORT_RO": "set sortedset list dangerous",
     "DBSIZE": "keyspace", "FLUSHDB": "keyspace dangerous", "FLUSHALL": "keyspace dangerous",
     "SWAPDB": "keyspace dangerous", "INFO": "dangerous", "ROLE": "admin dangerous", "LASTSAVE": "admin dangerous",

@@ -142,6 +142,16 @@ class TestScripts:
         assert mine.show("EVAL", "return 1", 1, "a") == NO_KEY
         assert mine.show("EVAL", "return 1", 1, "b") == "1"
 
+    def test_scripts_may_ask(self, user):
+        mine = user("+eval", "+get", "~a", "-client", "+client|id")
+        asked = [
+            mine.show("EVAL", f"return tostring(redis.acl_check_cmd({words}))", 0)
+            for words in ("'get', 'a'", "'get', 'b'", "'set', 'a', '1'", "'client', 'id'", "'client', 'list'", "'get'")
+        ]
+        assert asked == ['"true"', '"false"', '"false"', '"true"', '"false"', '"true"']
+        shown = mine.show("EVAL", "return redis.acl_check_cmd('client', 'nosuch')", 0)
+        assert shown.startswith("!ERR Invalid command passed to redis.acl_check_cmd()")
+
 
 class TestMessages:
     def test_channels(self, user):

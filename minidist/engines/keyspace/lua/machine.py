@@ -350,12 +350,21 @@ class Machine:
 
     def _acl_check(self, *values: Any) -> tuple[bool, Any]:
         """redis.acl_check_cmd: whether the caller may run a command; never raises."""
+        from minidist.engines.keyspace.acl import denial  # only for scripts that ask
+
+        session = self._session
+        assert session is not None
         try:
-            self._command(values)
+            command, args = self._command(values)
         except CommandError as problem:
             text = str(problem).removeprefix("ERR ")
             return False, (NOT_TO_CHECK if text == UNKNOWN_COMMAND[4:] else text).encode()
-        return True, True
+        row: Command | None = command
+        if command.is_container and len(args) > 1:
+            row = command.subcommands.get(printable(args[1]).upper())
+        if row is None:
+            return False, NOT_TO_CHECK.encode()
+        return True, denial(session.user, row, args) is None
 
 
 def _no_attributes(target: object, name: object, setting: bool) -> object:
