@@ -1,8 +1,9 @@
 """Settings of the project: whatever speaks Redis' protocol at REDIS_URL is enough, there is no database."""
 
 import os
+from urllib.parse import urlsplit
 
-REDIS_URL = os.environ.get("REDIS_URL", "redis://127.0.0.1:6379").rstrip("/")
+REDIS_URL = urlsplit(os.environ.get("REDIS_URL", "redis://127.0.0.1:6379"))._replace(path="").geturl()
 
 SECRET_KEY = "an example has no secrets"
 ALLOWED_HOSTS = ["*"]

@@ -1,4 +1,4 @@
-"""What the Celery workers of test_celery.py run: `celery -A celery_tasks worker`. Tasks leave their traces in Redis lists."""
+"""What the Celery workers of test_celery.py run: `celery -A celery_tasks worker`. Their traces are Redis lists."""
 
 import os
 import time
