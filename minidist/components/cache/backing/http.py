@@ -5,7 +5,7 @@
     PUT      200, 201, 202 or 204. A lifetime is sent as `Expires`, for servers that keep it with the value
     DELETE   200, 202, 204, 404 or 410
 
-Any other status is an error. After a 4xx, 501 or 503 a write has had no effect; after another one nobody knows.
+Any other status is an error. After a 3xx, 4xx, 501 or 503 a write has had no effect; after another one nobody knows.
 """
 
 from __future__ import annotations
@@ -98,7 +98,7 @@ class HttpStore:
     def _check(response: Response, well: tuple[int, ...]) -> None:
         status = response.status
         if status not in well:
-            without_effect = 400 <= status < 500 or status in WITHOUT_EFFECT
+            without_effect = 300 <= status < 500 or status in WITHOUT_EFFECT
             raise BackingError(f"answered {status}", happened=not without_effect)
 
     async def _ask(

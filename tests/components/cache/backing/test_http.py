@@ -331,11 +331,8 @@ async def test_a_bad_store_is_named(start, backing, what):
     assert text in load
     if b"200" not in answer:
         write = str(await client.ask("SET", "k", 1))
-        certain = what == "redirect"
-        assert (
-            write.startswith(f"{'ERR' if certain else 'UNKNOWN outcome:'} backing {backing.url}: ")
-            or what == "redirect"
-        )
+        code = "ERR" if what == "redirect" else "UNKNOWN outcome:"
+        assert write.startswith(f"{code} backing {backing.url}: ")
     backing.lie = good
     backing.values[b"k"] = b"2"
     assert await client.ask("GET", "k") == b"2"
