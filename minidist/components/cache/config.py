@@ -1,5 +1,6 @@
 """The options of a cache node. Where Redis has a setting of that meaning, its name is an alias and works in CONFIG."""
 
+import re
 from dataclasses import dataclass
 from typing import Literal
 
@@ -18,6 +19,7 @@ EvictionPolicy = Literal[
     "volatile-random",
     "volatile-ttl",
     "allkeys-fifo",
+    "allkeys-s3-fifo",
     "volatile-fifo",
 ]
 
@@ -25,8 +27,6 @@ EvictionPolicy = Literal[
 @dataclass(frozen=True, kw_only=True)
 class CacheConfig(Config):
     """What `minidist cache` can be told."""
-    "allkeys-s3-fifo",
-
     component = "cache"
 
     listen: Address = option(Address("127.0.0.1", 6379), "Where clients connect; port 0 takes any free one.")
@@ -71,6 +71,15 @@ class CacheConfig(Config):
         "", "Keyspace events that are published, as letters (KEA for all).", aliases=("notify-keyspace-events",),
         live=True, why="Redis' default: none, they cost every change a message",
     )  # fmt: skip
+    tracked_keys: int = option(
+        1_000_000, "Most keys that clients with CLIENT TRACKING are remembered to have read; 0 sets no limit.",
+        aliases=("tracking-table-max-keys",), live=True, minimum=0, maximum=MOST,
+        why="Redis' default; beyond it keys are forgotten, and clients told to drop them",
+    )  # fmt: skip
+    redis_version: str = option(
+        "7.2.4", "The version that clients are told (HELLO, INFO).",
+        why="whose replies it gives; redis-py's own cache asks for 7.4.0 or later, but needs no more",
+    )  # fmt: skip
     slow_us: int = option(
         10_000, "Commands that take so many microseconds are kept in the slow log; 0 keeps all, -1 none.",
         aliases=("slowlog-log-slower-than",), live=True, minimum=-1, maximum=MOST,
@@ -92,6 +101,8 @@ class CacheConfig(Config):
                 check(getattr(self, name))
             except ValueError as problem:
                 raise ConfigError("--" + name.replace("_", "-"), getattr(self, name), str(problem)) from None
+        if not re.fullmatch(r"\d+\.\d+\.\d+", self.redis_version):
+            raise ConfigError("--redis-version", self.redis_version, "three numbers with dots, such as 7.4.0")
         self.refuse_exposed("memcached")
         if self.memcached is not None and self.auth_file:
             raise ConfigError(

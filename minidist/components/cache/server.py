@@ -19,7 +19,7 @@ from minidist.components.cache.figures import families
 from minidist.components.cache.limits import parse_limits
 from minidist.components.cache.settings import CacheSettings
 from minidist.components.cache.state import CacheService, Facts
-from minidist.engines.keyspace.outputs import Admitted, Alarm, End, Named, Output, Push, Release, Resume
+from minidist.engines.keyspace.outputs import Admitted, Alarm, Broadcast, End, Named, Output, Push, Release, Resume
 from minidist.engines.keyspace.session import Session
 from minidist.engines.keyspace.tables import NEVER
 from minidist.engines.keyspace.users import Users
@@ -417,6 +417,9 @@ class Cache(Node):
         elif isinstance(output, Push):
             for session in output.sessions:
                 cast(RespConnection, session.carrier).push(output.message)
+        elif isinstance(output, Broadcast):
+            if self.service.tracking is not None:
+                self.service.tracking.broadcast()
         elif isinstance(output, End):
             connection = cast(RespConnection, output.session.carrier)
             if output.at_once:

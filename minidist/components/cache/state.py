@@ -6,7 +6,6 @@ from dataclasses import dataclass
 
 from minidist.components.cache.config import CacheConfig
 from minidist.engines.keyspace.commands import first_commands
-from minidist.engines.keyspace.commands.connection import COMPATIBLE_VERSION
 from minidist.engines.keyspace.events import parse_events
 from minidist.engines.keyspace.eviction import Policy
 from minidist.engines.keyspace.keyspace import NO_LIMIT
@@ -32,6 +31,7 @@ class CacheService(Service):
         self.facts: Callable[[], Facts] = Facts
         self._last_rate = (0, 0)  # when INFO was asked last, and how many commands had run
         self.run_id = f"{rng.getrandbits(160):040x}"
+        self.redis_version = config.redis_version
         self.configure(config)
 
     def configure(self, config: CacheConfig) -> None:
@@ -44,6 +44,9 @@ class CacheService(Service):
         self.scripts.limit_s = config.script_time_limit / 1000
         self.scripts.memory_bytes = config.script_memory
         self.keyspace.limit(config.max_memory or NO_LIMIT)
+        self.most_tracked_keys = config.tracked_keys
+        if self.tracking is not None:
+            self.tracking.trim()
         if self.keyspace.evictor.policy.value != config.eviction:
             self.evict_by(Policy(config.eviction))
 
@@ -78,6 +81,7 @@ class CacheService(Service):
                 "connected_clients": len(self.sessions),
                 "maxclients": self.max_clients,
                 "blocked_clients": self.waiting.count,
+                "tracking_clients": 0 if self.tracking is None else self.tracking.clients,
                 "pubsub_clients": sum(bool(each.subscriptions) for each in self.sessions.values()),
             },
             "Memory": self._about_memory(),
@@ -94,7 +98,7 @@ class CacheService(Service):
     def _about_server(self, now_ms: int) -> dict[str, object]:
         facts = self.facts()
         return {
-            "redis_version": COMPATIBLE_VERSION,
+            "redis_version": self.redis_version,
             "server_name": self.server_name,
             "minidist_version": facts.version,
             "redis_mode": "standalone",
@@ -140,12 +144,21 @@ class CacheService(Service):
             "pubsub_channels": len(self.publishing.channels),
             "pubsub_patterns": len(self.publishing.patterns.by_text),
             "pubsubshard_channels": len(self.publishing.shard_channels),
+            **self._about_tracking(),
             "client_output_buffer_limit_disconnections": self.messages_cut_off,
             "total_error_replies": sum(self.errors.values()),
             "acl_access_denied_auth": self.denied["auth"],
             "acl_access_denied_cmd": self.denied["command"],
             "acl_access_denied_key": self.denied["key"],
             "acl_access_denied_channel": self.denied["channel"],
+        }
+
+    def _about_tracking(self) -> dict[str, object]:
+        tracking = self.tracking
+        return {
+            "tracking_total_keys": 0 if tracking is None else tracking.keys,
+            "tracking_total_items": 0 if tracking is None else tracking.items,
+            "tracking_total_prefixes": 0 if tracking is None else len(tracking.prefixes),
         }
 
     def _about_commands(self) -> dict[str, object]:

@@ -5,7 +5,8 @@ or `read`, which remove what has expired (lazy expiry). For active expiry there 
 their earliest expiry, and `expire_table` looks at the table whose bound has passed, and at no other. `now_ms` is
 service time.
 
-Every change of a key keeps `count`, `volatile` and the keyspace's `used_bytes` exact, and tells the watches of the key.
+Every change of a key keeps `count`, `volatile` and the keyspace's `used_bytes` exact, and tells the watches of the key
+and, through `EveryKey`, whoever tracks all keys.
 """
 
 from binascii import crc_hqx
@@ -30,8 +31,8 @@ from minidist.structures.slots import OPENING_BRACE, SLOT_MASK, SLOTS, tagged_sl
 
 if TYPE_CHECKING:
     from minidist.engines.keyspace.keyspace import Keyspace
-
     from minidist.engines.keyspace.s3fifo import Queues
+
 
 class Watch:
     """A key that some client watches. `changed` turns true with the first change and stays so."""
@@ -41,6 +42,21 @@ class Watch:
     def __init__(self, existed: bool) -> None:
         self.existed = existed
         self.changed = False
+
+
+class EveryKey(dict[bytes, list[Watch]]):
+    """Stands where the watches of a database stand while somebody wants to know of all keys: as if each had one.
+
+    Whoever changes keys looks there whether a key is watched; so nobody has to look for those who track keys, too.
+    """
+
+    __slots__ = ()
+
+    def __bool__(self) -> bool:
+        return True
+
+    def __contains__(self, key: object) -> bool:
+        return True
 
 
 class Database:
@@ -57,6 +73,7 @@ class Database:
         # Heap of (lower bound of expiry, slot, part); stale where the table says otherwise.
         self.due: list[tuple[int, int, int]] = []
         self.watches: dict[bytes, list[Watch]] = {}
+        self.queues: Queues | None = None  # of the policy that has some, while it is switched on
 
     # --- looking up -------------------------------------------------------------------------------------------------
 
@@ -73,7 +90,6 @@ class Database:
         """The live entry for a command that changes it: counts as used, but neither as a hit nor as a miss."""
         entry = self.peek(key, now_ms)
         if entry is not None:
-        self.queues: Queues | None = None  # of the policy that has some, while it is switched on
             entry.touched_ms = now_ms
         return entry
 
@@ -129,6 +145,8 @@ class Database:
             return self._insert(slot, key, value, now_ms)
         entry = table[key] = Entry(value, now_ms, NEVER)
         self.count += 1
+        if self.queues is not None:
+            self.queues.join(self, key, entry)
         allocated_bytes = table.__sizeof__()
         self.keyspace.used_bytes += (
             ENTRY_BYTES + len(key) + value_bytes(value) + allocated_bytes - table.allocated_bytes
@@ -145,8 +163,6 @@ class Database:
         if crowd.parts[at] is EMPTY:
             crowd.parts[at] = Table()
             crowd.filled += 1
-        if self.queues is not None:
-            self.queues.join(self, key, entry)
         return crowd.parts[at]
 
     def _split(self, slot: int, table: Table) -> None:
@@ -158,6 +174,8 @@ class Database:
                 heappush(self.due, (part.due_ms, slot, number))
         self.keyspace.used_bytes -= table.allocated_bytes
         self.tables[slot] = crowd
+        if self.keyspace.field_expiry is not None:
+            self.keyspace.field_expiry.join(self, table)
 
     def replace(self, key: bytes, entry: Entry, value: Value) -> None:
         """Give a live entry another value; its lifetime stays."""
@@ -194,13 +212,30 @@ class Database:
             self.volatile += 1
             self.keyspace.used_bytes += EXPIRY_BYTES
         if expires_ms < table.due_ms:
-            table.due_ms = expires_ms
-            heappush(self.due, (expires_ms, slot, part))
-            if expires_ms < self.keyspace.alarm_ms:
-                self.keyspace.wake_at(expires_ms)
+            self._lower_bound(table, slot, part, expires_ms)
 
-    def remove(self, key: bytes, *, moved: bool = False) -> bool:
-        """Delete a key, live or expired; whether it was there. `moved`: the value goes on under another key."""
+    def _lower_bound(self, table: Table, slot: int, part: int, at_ms: int) -> None:
+        """Something in a table expires earlier than all that was known of."""
+        table.due_ms = at_ms
+        heappush(self.due, (at_ms, slot, part))
+        if at_ms < self.keyspace.alarm_ms:
+            self.keyspace.wake_at(at_ms)
+
+    def due_at(self, key: bytes, at_ms: int) -> None:
+        """Something inside the value of a key expires then (hash_ttl.py): have its table looked at."""
+        slot = (tagged_slot(key) if OPENING_BRACE in key else crc_hqx(key, 0)) & SLOT_MASK
+        table, part = self.tables[slot], 0
+        if table.parts is not None:
+            part = part_number(table, key)
+            table = table.parts[part - 1]
+        if at_ms < table.due_ms:
+            self._lower_bound(table, slot, part, at_ms)
+
+    def remove(self, key: bytes, *, moved: bool = False, lost: bool = False) -> bool:
+        """Delete a key, live or expired; whether it was there.
+
+        `moved`: the value goes on under another key. `lost`: nobody has asked for it, it has expired or was evicted.
+        """
         slot = (tagged_slot(key) if OPENING_BRACE in key else crc_hqx(key, 0)) & SLOT_MASK
         whole = table = self.tables[slot]
         if whole.parts is not None:
@@ -222,7 +257,7 @@ class Database:
         if entry.value.__class__ is not bytes and not moved:
             self.keyspace.bury(entry.value)
         if self.watches:
-            self.changed(key)
+            self.changed(key, lost)
         return True
 
     def _emptied(self, slot: int, table: Table, key: bytes) -> None:
@@ -239,7 +274,7 @@ class Database:
         return self.peek(key, now_ms) is not None and self.remove(key)
 
     def _expired(self, key: bytes) -> None:
-        self.remove(key)
+        self.remove(key, lost=True)
         self.keyspace.expired_keys += 1
         self.notify(events.EXPIRED, b"expired", key)
 
@@ -262,10 +297,14 @@ class Database:
                 expired.append(key)
             elif entry.expires_ms < next_ms:
                 next_ms = entry.expires_ms
+        looked_at = len(table)
+        if self.keyspace.field_expiry is not None:
+            due_ms, fields = self.keyspace.field_expiry.expire(self, table, now_ms)
+            next_ms = min(next_ms, due_ms)
+            looked_at += fields
         table.due_ms = next_ms
         if next_ms != NEVER:
             heappush(self.due, (next_ms, slot, part))
-        looked_at = len(table)
         for key in expired:
             self._expired(key)
         return looked_at
@@ -277,8 +316,13 @@ class Database:
 
     # --- watching ---------------------------------------------------------------------------------------------------
 
-    def changed(self, key: bytes) -> None:
-        """Tell the watches of a key. Callers look at `watches` first: it is nearly always empty."""
+    def changed(self, key: bytes, lost: bool = False) -> None:
+        """Tell who watches a key; `lost` as in `remove`. Callers look at `watches` first, nearly always empty."""
+        self._mark(key)
+        if self.keyspace.on_change is not None:
+            self.keyspace.on_change(key, lost)
+
+    def _mark(self, key: bytes) -> None:
         for watch in self.watches.get(key, ()):
             watch.changed = True
 
@@ -293,11 +337,15 @@ class Database:
         if not watches:
             del self.watches[key]
 
+    def observe(self) -> None:
+        """The keyspace's `on_change` was set, or taken away."""
+        self.watches = dict(self.watches) if self.keyspace.on_change is None else EveryKey(self.watches)
+
     def changed_all(self) -> None:
         """Tell the watches of every key that is there. O(watched keys)."""
         for key in self.watches:
             if key in self.table(key):
-                self.changed(key)
+                self._mark(key)
 
     # --- as a whole -------------------------------------------------------------------------------------------------
 
@@ -307,7 +355,12 @@ class Database:
         return table if table.parts is None else table.parts[part_number(table, key) - 1]
 
     def flush(self) -> None:
-        """Forget every key. O(1) but for the watches: the old tables are freed by `Keyspace.maintain`, in steps."""
+        """Forget every key. O(1) but for who observes them: the tables are freed by `Keyspace.maintain`, in steps."""
+        self.clear()
+        self.keyspace.on_flush()
+
+    def clear(self) -> None:
+        """`flush` without telling the keyspace."""
         self.changed_all()
         if self.tables is not NO_TABLES:
             self.keyspace.discard(self.tables, self.count)
@@ -315,17 +368,20 @@ class Database:
         self.count = 0
         self.volatile = 0
         self.due = []
+        self.keyspace.evictor.renew_queues(self)
 
     def swap(self, other: "Database") -> None:
         """SWAPDB: exchange the keys of two databases; clients stay where they are."""
+        self.keyspace.on_flush()  # whatever clients have cached may be another key's now
         for one, two in ((self, other), (other, self)):
             for key in one.watches:
                 if key in one.table(key) or key in two.table(key):
-                    one.changed(key)
+                    one._mark(key)
         self.tables, other.tables = other.tables, self.tables
         self.count, other.count = other.count, self.count
         self.volatile, other.volatile = other.volatile, self.volatile
         self.due, other.due = other.due, self.due
+        self.queues, other.queues = other.queues, self.queues
 
     def filled(self, slot: int = 0, part: int = 0) -> Iterator[tuple[int, int, Table]]:
         """The tables and parts that have keys, from a place upwards: (slot, part counted from 1 or 0, table)."""
@@ -338,5 +394,3 @@ class Database:
                         yield at, number, each
             elif table:
                 yield at, 0, table
-        self.keyspace.evictor.renew_queues(self)
-        self.queues, other.queues = other.queues, self.queues

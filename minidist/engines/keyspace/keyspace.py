@@ -13,12 +13,15 @@ moment, in steps.
 import random
 from collections import deque
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from minidist.engines.keyspace.database import Database
 from minidist.engines.keyspace.eviction import Evictor, Policy
 from minidist.engines.keyspace.memory import ENTRY_BYTES, EXPIRY_BYTES, value_bytes
 from minidist.engines.keyspace.tables import EMPTY, NEVER, Table
+
+if TYPE_CHECKING:
+    from minidist.engines.keyspace.hash_ttl import FieldExpiry
 
 NO_LIMIT = 1 << 62
 # Expired keys are removed in rounds, so that one wake-up serves all of a tenth of a second.
@@ -49,8 +52,12 @@ class Keyspace:
         self.misses = 0
         self.expired_keys = 0
         self.evicted_keys = 0
+        self.field_expiry: FieldExpiry | None = None  # made with the first lifetime of a hash's field
         self.notified = 0  # kinds of keyspace events that are published (events.py)
         self.on_event: Callable[[int, int, bytes, bytes], object] = lambda number, kind, event, key: None
+        # Who tracks keys: called with every key that was changed, and whether nobody has asked for that (`remove`).
+        self.on_change: Callable[[bytes, bool], object] | None = None
+        self.on_flush: Callable[[], object] = lambda: None  # all keys of some database are others now
         self._garbage: deque[list[Table]] = deque()
         self._rubble: deque[list[Any]] = deque()  # what large values were made of
         self._garbage_slot = 0
@@ -108,7 +115,15 @@ class Keyspace:
 
     def flush(self) -> None:
         for database in self.databases:
-            database.flush()
+            database.clear()
+        self.on_flush()
+
+    def observe(self, on_change: Callable[[bytes, bool], object] | None, on_flush: Callable[[], object]) -> None:
+        """Tell these of changes from now on."""
+        self.on_change = on_change
+        self.on_flush = on_flush
+        for database in self.databases:
+            database.observe()
 
     def discard(self, tables: list[Table], count: int) -> None:
         """Take over the tables of a flushed database, to be freed in steps."""

@@ -57,5 +57,11 @@ class Push:
     message: bytes
 
 
+@dataclass(frozen=True, slots=True)
+class Broadcast:
+    """Keys were changed under prefixes that clients track: call `Tracking.broadcast` after those of this read."""
+
+
 ALARM = Alarm()
-Output = Admitted | Alarm | End | Named | Push | Release | Resume
+BROADCAST = Broadcast()
+Output = Admitted | Alarm | Broadcast | End | Named | Push | Release | Resume

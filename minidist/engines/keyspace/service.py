@@ -42,6 +42,7 @@ from minidist.wire.resp_replies import QUEUED, error
 
 if TYPE_CHECKING:
     from minidist.engines.keyspace.acl_log import AccessLog
+    from minidist.engines.keyspace.tracking import Tracking
 
 # A longer reply ends a run, so that the shell can look at back-pressure before the next one is made.
 LARGE_REPLY_BYTES = 16 * 1024
@@ -61,6 +62,7 @@ class Service:
     """What all sessions of a node share. `table` is copied, so that each node counts for itself."""
 
     server_name = "minidist"
+    redis_version = "7.2.4"  # what clients are told
 
     def __init__(self, table: CommandTable, databases: int, rng: random.Random) -> None:
         self.table = table.fresh()
@@ -77,6 +79,10 @@ class Service:
         self.publishing = Publishing(self._deliver)
         self.keyspace.on_event = self.publishing.tell
         self.monitors: Sessions = {}
+        self.tracking: Tracking | None = None  # while anybody tracks keys
+        self.most_tracked_keys = 1_000_000  # 0 for no limit
+        # How admitted commands are run: `run_admitted`, or with what tracking puts around it.
+        self.execute: Callable[[Session, Command, Arguments, int], bytes] = self.run_admitted
         self.timing = Timing(self.table)
         self.keyspace.on_alarm = self._alarmed
         self.paused_until_ms = 0
@@ -201,7 +207,7 @@ class Service:
         command = self.table.find(args[0])
         if command is not None:
             command.failed_calls += 1
-        return self._muted(session, self.error_reply(problem))
+        return self._answer(session, args[0], self.error_reply(problem))
 
     def error_reply(self, problem: CommandError) -> bytes:
         """The encoded reply of an error, counted by its code."""
@@ -230,11 +236,11 @@ class Service:
         session.last_command = self._innermost(command, args)
         if session.transaction is not None and command.name not in NEVER_QUEUED:
             session.transaction.commands.append((command, args))
-            return self._muted(session, QUEUED)
+            return self._answer(session, args[0], QUEUED)
         reply = self.call(session, command, args, now_ms)
         if session.gated and not session.ended:
             session.regate()
-        return self._muted(session, reply) if session.wait is None else b""
+        return self._answer(session, args[0], reply) if session.wait is None else b""
 
     def _admitted(self, session: Session, args: Arguments, now_ms: int) -> Command:
         """The command that these arguments call, if this session may call it now. Raises CommandError, Postponed."""
@@ -299,7 +305,7 @@ class Service:
         """Run one admitted command; no reply yet if it has to wait for a key. Raises CommandError, Postponed."""
         command.calls += 1
         try:
-            return self._call(session, command, args, now_ms)
+            return self.execute(session, command, args, now_ms)
         except Block as block:
             if session.executing:
                 return block.nothing
@@ -312,7 +318,8 @@ class Service:
             if self.monitors and not self._innermost(command, args).flags & HIDDEN:
                 self._show(session, args, now_ms)
 
-    def _call(self, session: Session, command: Command, args: Arguments, now_ms: int) -> bytes:
+    def run_admitted(self, session: Session, command: Command, args: Arguments, now_ms: int) -> bytes:
+        """Run one command with nothing around it but the counts of uses. Raises as `call`."""
         if self.keyspace.evictor.counts_uses and not session.no_touch:
             self.keyspace.evictor.count_uses(session.database, command.keys.of(args), now_ms)
         if not session.no_touch or command.name == "TOUCH":
@@ -327,14 +334,15 @@ class Service:
             entry.touched_ms = touched_ms
         return reply
 
-    @staticmethod
-    def _muted(session: Session, reply: bytes) -> bytes:
-        """CLIENT REPLY OFF and SKIP swallow replies."""
+    def _answer(self, session: Session, name: bytes, reply: bytes) -> bytes:
+        """What a client gets for a command: the reply, unless CLIENT REPLY swallows it, and what tracking adds."""
         if session.skip_replies:
             session.skip_replies -= 1
             session.regate()
-            return b""
-        return b"" if session.replies_off else reply
+            reply = b""
+        elif session.replies_off:
+            reply = b""
+        return reply if self.tracking is None else reply + self.tracking.answered(session, name)
 
     # --- messages ---------------------------------------------------------------------------------------------------
 
@@ -356,6 +364,8 @@ class Service:
         """A session wants no messages any more."""
         self.publishing.leave(session)
         self.monitors.pop(session, None)
+        if self.tracking is not None:
+            self.tracking.leave(session)
 
     def _show(self, session: Session, args: Arguments, now_ms: int) -> None:
         """Show a command to those who called MONITOR."""
@@ -383,7 +393,7 @@ class Service:
         try:
             if session.user.restricted:  # its rights may have shrunk
                 self.authorise(session, wait.command, wait.args, now_ms)
-            reply = self._call(session, wait.command, wait.args, now_ms)
+            reply = self.execute(session, wait.command, wait.args, now_ms)
         except Block:
             return False
         except CommandError as problem:
@@ -394,9 +404,10 @@ class Service:
 
     def release(self, session: Session, reply: bytes) -> None:
         """A client waits no longer, and gets this reply."""
+        name = b"" if session.wait is None else session.wait.args[0]
         self.waiting.remove(session)
         session.regate()
-        self.outbox.append(Release(session, self._muted(session, reply)))
+        self.outbox.append(Release(session, self._answer(session, name, reply)))
 
     # --- the memory limit -------------------------------------------------------------------------------------------
 
@@ -426,6 +437,8 @@ class Service:
         if self.paused_until_ms and now_ms >= self.paused_until_ms:
             self.unpause()
         self.keyspace.maintain(now_ms)
+        if self.tracking is not None:
+            self.tracking.trim()
         self._serve(now_ms)  # keys may have expired that somebody wants to know of
         self._give_up(now_ms)
         if self.paused_until_ms:

@@ -10,6 +10,7 @@ from minidist.wire.resp_replies import NULL, NULL_BULK
 
 if TYPE_CHECKING:
     from minidist.engines.keyspace.service import Service
+    from minidist.engines.keyspace.tracking import Tracker
     from minidist.engines.keyspace.waiting import Wait
 
 
@@ -39,7 +40,8 @@ class Session:
     __slots__ = (
         "asleep", "authenticated", "carrier", "created_ms", "database", "ended", "executing", "gated", "id",
         "last_command", "last_ms", "lib_name", "lib_version", "name", "no_evict", "no_touch", "null",
-        "replies_off", "resp3", "service", "skip_replies", "subscriptions", "transaction", "user", "wait", "watches",
+        "replies_off", "resp3", "service", "skip_replies", "subscriptions", "tracker", "transaction", "user", "wait",
+        "watches",
     )  # fmt: skip
 
     def __init__(self, service: "Service", number: int, carrier: Carrier, now_ms: int) -> None:
@@ -56,6 +58,7 @@ class Session:
         self.watches: dict[tuple[int, bytes], Watch] = {}
         self.wait: Wait | None = None  # for a key
         self.subscriptions = Subscriptions()
+        self.tracker: Tracker | None = None  # CLIENT TRACKING
         self.begin()
 
     def begin(self) -> None:
@@ -93,6 +96,7 @@ class Session:
             or self.wait is not None
             or self.service.paused_until_ms
             or self.subscriptions
+            or self.tracker is not None
             or self.service.monitors
         )
 

@@ -170,6 +170,12 @@ def world_type() -> type[World]:
     return World
 
 
+@pytest.fixture(scope="session")
+def reader_type() -> type[ShowingReader]:
+    """For tests that read replies in pieces."""
+    return ShowingReader
+
+
 @pytest.fixture
 def client(world: World) -> Client:
     return world.client()
@@ -205,6 +211,10 @@ class RedisClient:
     def show(self, *words: bytes) -> str:
         """Run one command; the reply as in a transcript."""
         self.socket.sendall(encode_command(words))
+        return self.read()
+
+    def read(self) -> str:
+        """The next reply, or message."""
         while not isinstance(shown := self.reader.next(), str):
             self.reader.feed(self.socket.recv(65536))
         return shown

@@ -6,6 +6,7 @@ outbox; the shell closes or resumes the connection. Fields of CLIENT LIST that d
 """
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from minidist.engines.keyspace.arguments import LARGEST, integer
 from minidist.engines.keyspace.commands.connection import check_name, set_name
@@ -15,8 +16,11 @@ from minidist.engines.keyspace.registry import CommandTable
 from minidist.engines.keyspace.session import Session
 from minidist.wire.resp_plain import Command as Arguments
 from minidist.wire.resp_plain import strict_integer
-from minidist.wire.resp_replies import OK, ONE, ZERO, bulk, encode, verbatim
+from minidist.wire.resp_replies import OK, ONE, ZERO, bulk, bulks, map_header, set_header, verbatim
 from minidist.wire.resp_replies import integer as integer_reply
+
+if TYPE_CHECKING:
+    from minidist.engines.keyspace.tracking import Tracker
 
 TABLE = CommandTable()
 TABLE.container("CLIENT", since="2.4.0", group="connection", summary="A container for client connection commands.")
@@ -58,7 +62,7 @@ def describe(session: Session, now_ms: int) -> str:
         "events": "r",
         "cmd": name,
         "user": session.user.name.decode("utf-8", "backslashreplace"),
-        "redir": -1,
+        "redir": _redirection(session),
         "resp": 3 if session.resp3 else 2,
         "lib-name": session.lib_name.decode(),
         "lib-ver": session.lib_version.decode(),
@@ -72,6 +76,8 @@ def flags(session: Session) -> str:
     letters += "P" * bool(session.subscriptions)
     letters += "x" * (session.transaction is not None)
     letters += "b" * (session.wait is not None)
+    if session.tracker is not None:
+        letters += "t" + "R" * session.tracker.broken + "B" * session.tracker.broadcast
     letters += "c" * session.ended
     letters += "e" * session.no_evict
     letters += "T" * session.no_touch
@@ -305,12 +311,100 @@ def client_unblock(session: Session, args: Arguments, now_ms: int) -> bytes:
     return ONE
 
 
+# --- tracking -------------------------------------------------------------------------------------------------------
+
+
+@command(
+    "CLIENT TRACKING", arity=-3, flags="noscript loading stale", since="6.0.0", group="connection",
+    summary="Controls server-assisted client-side caching for the connection.",
+)  # fmt: skip
+def client_tracking(session: Session, args: Arguments, now_ms: int) -> bytes:
+    from minidist.engines.keyspace.tracking import check_prefixes, track  # only for those who track
+
+    wanted, prefixes = _tracking_options(session, args)
+    if not on_or_off(args[2]):
+        if session.service.tracking is not None:
+            session.service.tracking.leave(session)
+        return OK
+    before = session.tracker
+    if prefixes and not wanted.broadcast:
+        raise CommandError("ERR PREFIX option requires BCAST mode to be enabled")
+    if before is not None and before.broadcast is not wanted.broadcast:
+        raise CommandError("ERR You can't switch BCAST mode on/off" + TURN_OFF_FIRST)
+    if wanted.broadcast and (wanted.opt_in or wanted.opt_out):
+        raise CommandError("ERR OPTIN and OPTOUT are not compatible with BCAST")
+    if wanted.opt_in and wanted.opt_out:
+        raise CommandError("ERR You can't specify both OPTIN mode and OPTOUT mode")
+    if before is not None and ((wanted.opt_in and before.opt_out) or (wanted.opt_out and before.opt_in)):
+        raise CommandError("ERR You can't switch OPTIN/OPTOUT mode" + TURN_OFF_FIRST)
+    check_prefixes(prefixes, {} if before is None else before.prefixes)
+    track(session, prefixes, wanted)
+    return OK
+
+
+TURN_OFF_FIRST = " before disabling tracking for this client, and then re-enabling it with a different mode."
+
+
+def _tracking_options(session: Session, args: Arguments) -> "tuple[Tracker, list[bytes]]":
+    """What is wanted, and the prefixes. Raises CommandError."""
+    from minidist.engines.keyspace.tracking import Tracker
+
+    wanted, prefixes = Tracker(), []
+    words = iter(args[3:])
+    for given in words:
+        word = given.upper()
+        if word == b"BCAST":
+            wanted.broadcast = True
+        elif word == b"OPTIN":
+            wanted.opt_in = True
+        elif word == b"OPTOUT":
+            wanted.opt_out = True
+        elif word == b"NOLOOP":
+            wanted.no_loop = True
+        elif word not in (b"REDIRECT", b"PREFIX") or (value := next(words, None)) is None:
+            raise CommandError(SYNTAX)
+        elif word == b"PREFIX":
+            prefixes.append(value)
+        elif wanted.redirect:
+            raise CommandError("ERR A client can only redirect to a single other client")
+        else:
+            wanted.redirect = integer(value)
+            if wanted.redirect not in session.service.sessions:
+                raise CommandError("ERR The client ID you want redirect to does not exist")
+    return wanted, prefixes
+
+
+@command(
+    "CLIENT CACHING", arity=3, flags="noscript loading stale", since="6.0.0", group="connection",
+    summary="Instructs the server whether to track the keys in the next request.",
+)  # fmt: skip
+def client_caching(session: Session, args: Arguments, now_ms: int) -> bytes:
+    tracker, word = session.tracker, args[2].upper()
+    if tracker is None:
+        raise CommandError(
+            "ERR CLIENT CACHING can be called only when the client is in tracking mode "
+            "with OPTIN or OPTOUT mode enabled"
+        )
+    if word not in (b"YES", b"NO"):
+        raise CommandError(SYNTAX)
+    if not (tracker.opt_in if word == b"YES" else tracker.opt_out):
+        mode = "OPTIN" if word == b"YES" else "OPTOUT"
+        raise CommandError(f"ERR CLIENT CACHING {word.decode()} is only valid when tracking is enabled in {mode} mode.")
+    tracker.caching = True
+    return OK
+
+
+def _redirection(session: Session) -> int:
+    """The id that tracking is redirected to: 0 for nobody else, -1 without tracking."""
+    return -1 if session.tracker is None else session.tracker.redirect
+
+
 @command(
     "CLIENT GETREDIR", arity=2, flags="noscript loading stale", since="6.0.0", group="connection",
     summary="Returns the client ID to which the connection's tracking notifications are redirected.",
 )  # fmt: skip
 def client_getredir(session: Session, args: Arguments, now_ms: int) -> bytes:
-    return integer_reply(-1)  # tracking is off
+    return integer_reply(_redirection(session))
 
 
 @command(
@@ -318,4 +412,10 @@ def client_getredir(session: Session, args: Arguments, now_ms: int) -> bytes:
     summary="Returns information about server-assisted client-side caching for the connection.",
 )  # fmt: skip
 def client_trackinginfo(session: Session, args: Arguments, now_ms: int) -> bytes:
-    return encode({"flags": {"off"}, "redirect": -1, "prefixes": []}, session.resp3)
+    tracker, resp3 = session.tracker, session.resp3
+    shown = ["off"] if tracker is None else tracker.flags
+    parts = [map_header(3, resp3), bulk(b"flags"), set_header(len(shown), resp3)]
+    parts += [bulk(flag.encode()) for flag in shown]  # in Redis' order
+    parts += [bulk(b"redirect"), integer_reply(_redirection(session))]
+    parts += [bulk(b"prefixes"), bulks(sorted(tracker.prefixes) if tracker is not None else [])]
+    return b"".join(parts)

@@ -13,7 +13,6 @@ from minidist.wire.resp_replies import OK, PONG, RESET, bulk, encode
 TABLE = CommandTable()
 command = TABLE.command
 
-COMPATIBLE_VERSION = "7.2.4"
 NO_PASSWORD_SET = (
     "ERR AUTH <password> called without any password configured for the default user. "
     "Are you sure your configuration is correct?"
@@ -98,7 +97,7 @@ def hello(session: Session, args: Arguments, now_ms: int) -> bytes:
     return encode(
         {
             "server": "redis",
-            "version": COMPATIBLE_VERSION,
+            "version": session.service.redis_version,
             "proto": 3 if resp3 else 2,
             "id": session.id,
             "mode": "standalone",
