@@ -40,6 +40,10 @@ class Hash(Members[bytes]):
             self.memory_bytes += len(value) - len(before)
         return False
 
+    def change(self, field: bytes, value: bytes) -> bool:
+        """`set` for a value that only goes on, as a count does: a lifetime stays (hash_ttl.py)."""
+        return self.set(field, value)
+
     def remove(self, field: bytes) -> bool:
         """Delete a field; whether it was there."""
         value = self.part(field).pop(field, None)

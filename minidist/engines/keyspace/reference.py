@@ -57,10 +57,21 @@ cluster: ASKING CLUSTER READONLY READWRITE
 """
 
 
+# What is here from later versions of Redis.
+SINCE_72_TEXT = """
+hash: HEXPIRE HEXPIREAT HEXPIRETIME HGETDEL HGETEX HPERSIST HPEXPIRE HPEXPIREAT HPEXPIRETIME HPTTL HSETEX HTTL
+"""
+
+
 def redis_72() -> dict[str, list[str]]:
     """The commands of Redis 7.2 by group, subcommands as `CLIENT KILL`."""
+    return commands_of(REDIS_72_TEXT)
+
+
+def commands_of(text: str) -> dict[str, list[str]]:
+    """By group, from a text as those above."""
     groups: dict[str, list[str]] = {}
-    for word in REDIS_72_TEXT.split():
+    for word in text.split():
         if word.endswith(":"):
             names = groups[word[:-1]] = []
         else:

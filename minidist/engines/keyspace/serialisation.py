@@ -1,6 +1,7 @@
 """Values in the format of Redis' RDB files, with the footer of DUMP: a version, and a checksum of all before.
 
-We write the plain forms that every Redis of the last ten years reads, under version 10, that of Redis 7.0. We read
+We write the plain forms that every Redis of the last ten years reads, under version 10, that of Redis 7.0;
+hashes with lifetimes of fields under version 12, that of Redis 7.4, which brought them. We read
 besides what Redis 7.0 and 7.2 write: integers and LZF in strings, lists in nodes, sets of integers, and listpacks.
 Ziplists and zipmaps, which Redis before 7.0 wrote, are not read.
 
@@ -14,6 +15,7 @@ import struct
 from collections.abc import Callable, Iterable, Iterator
 from typing import TypeVar
 
+from minidist.engines.keyspace.hash_ttl import END_MS, TimedHash
 from minidist.engines.keyspace.hashes import Hash
 from minidist.engines.keyspace.listpacks import read_listpack
 from minidist.engines.keyspace.lists import List
@@ -22,31 +24,34 @@ from minidist.engines.keyspace.sets import Set
 from minidist.engines.keyspace.sortedsets import SortedSet
 from minidist.engines.keyspace.stream_serialisation import read_stream, stream_parts
 from minidist.engines.keyspace.streams import Stream
-from minidist.engines.keyspace.tables import Value
+from minidist.engines.keyspace.tables import NEVER, Value
 from minidist.structures.crc64 import crc64
 
 WRITTEN_VERSION = 10
-LAST_VERSION = 11
+LAST_VERSION = 12  # that of Redis 7.4, in which fields of hashes have lifetimes
 VERSION_BYTES, CHECKSUM_BYTES = 2, 8
 FOOTER_BYTES = VERSION_BYTES + CHECKSUM_BYTES
 
 STRING, LIST, SET, HASH, SORTED_SET = 0, 1, 2, 4, 5
 INTEGER_SET, HASH_LISTPACK, SORTED_SET_LISTPACK, LIST_NODES, SET_LISTPACK = 11, 16, 17, 18, 20
 STREAM_5, STREAM_7, STREAM_7_2 = 15, 19, 21
+TIMED_HASH, TIMED_HASH_LISTPACK = 24, 25
+TIME_BYTES = 8
+LONGEST_TIME = 15  # digits
 PLAIN_NODE, PACKED_NODE = 1, 2
 INTEGER_SET_HEADER_BYTES = 8
 
-C = TypeVar("C", List, Set, Hash, SortedSet)
+C = TypeVar("C", List, Set, Hash, TimedHash, SortedSet)
 
 
 def dump(value: Value) -> bytes:
     """A value as DUMP returns it. O(size)."""
-    return with_footer(_content(value))
+    return with_footer(_content(value), LAST_VERSION if isinstance(value, TimedHash) else WRITTEN_VERSION)
 
 
-def with_footer(content: bytes) -> bytes:
+def with_footer(content: bytes, version: int = WRITTEN_VERSION) -> bytes:
     """A payload: what it is to hold, the version, and the checksum of both."""
-    payload = content + WRITTEN_VERSION.to_bytes(VERSION_BYTES, "little")
+    payload = content + version.to_bytes(VERSION_BYTES, "little")
     return payload + crc64(payload).to_bytes(CHECKSUM_BYTES, "little")
 
 
@@ -62,28 +67,37 @@ def is_whole(payload: bytes) -> bool:
 def restore(payload: bytes) -> Value:
     """The value of a payload that `is_whole`. Raises Malformed. O(size)."""
     reader = Reader(payload[:-FOOTER_BYTES])
-    read = READERS.get(reader.byte())
-    if read is None:
-        raise Malformed("unknown type")
-    value = read(reader)
+    value = read_value(reader.byte(), reader)
     if reader.at != reader.end:
         raise Malformed("more than a value")
     return value
 
 
+def read_value(kind: int, reader: Reader) -> Value:
+    """The value of a type, which stands next. Raises Malformed."""
+    read = READERS.get(kind)
+    if read is None:
+        raise Malformed(f"unknown type {kind}")
+    return read(reader)
+
+
 # --- writing --------------------------------------------------------------------------------------------------------
+
+Parts = tuple[int, Iterable[bytes]]
+"""The type, and the bytes that follow it."""
+
+
+def parts_of(value: Value) -> Parts:
+    """A value as it is written, element by element: it must not change meanwhile."""
+    if isinstance(value, bytes | bytearray):
+        return STRING, (string_bytes(bytes(value)),)
+    return WRITERS[value.__class__](value)
 
 
 def _content(value: Value) -> bytes:
     """The type and the value, without a footer."""
-    if isinstance(value, bytes | bytearray):
-        return bytes((STRING,)) + string_bytes(bytes(value))
-    kind, parts = WRITERS[value.__class__](value)
+    kind, parts = parts_of(value)
     return bytes((kind,)) + b"".join(parts)
-
-
-Parts = tuple[int, Iterable[bytes]]
-"""The type, and the bytes that follow it."""
 
 
 def _elements(value: Value) -> Iterator[bytes]:
@@ -102,10 +116,24 @@ def _write_sorted_set(value: SortedSet) -> Parts:
     return SORTED_SET, (length_bytes(len(value)), *pairs)
 
 
+def _write_timed_hash(value: TimedHash) -> Parts:
+    """Before each field when it expires, counted from the earliest time, plus 1; 0 for never."""
+    earliest_ms = value.due_ms
+
+    def fields() -> Iterator[bytes]:
+        for field, text in value.items():
+            expires_ms = value.expires_ms(field)
+            yield length_bytes(0 if expires_ms == NEVER else expires_ms - earliest_ms + 1)
+            yield string_bytes(field) + string_bytes(text)
+
+    return TIMED_HASH, (earliest_ms.to_bytes(TIME_BYTES, "little"), length_bytes(len(value)), *fields())
+
+
 WRITERS: dict[type, Callable[[Value], Parts]] = {
     List: lambda value: (LIST, _elements(value)),
     Set: lambda value: (SET, _elements(value)),
     Hash: _write_hash,
+    TimedHash: _write_timed_hash,
     SortedSet: _write_sorted_set,
     Stream: lambda value: (STREAM_7, stream_parts(value)),
 }
@@ -176,6 +204,34 @@ def _hash_items(reader: Reader) -> Iterator[bytes]:
         yield reader.string()
 
 
+def _timed_hash(fields: Iterable[tuple[bytes, bytes, int]]) -> Hash:
+    """Of fields, values, and when they expire; 0 for never."""
+    made = TimedHash()
+    for field, value, expires_ms in fields:
+        if not made.set(field, value) or expires_ms >= END_MS:
+            raise Malformed("a field twice, or a time out of range")
+        if expires_ms:
+            made.expire(field, expires_ms)
+    return _filled(made)
+
+
+def _timed_items(reader: Reader) -> Iterator[tuple[bytes, bytes, int]]:
+    earliest_ms = int.from_bytes(reader.take(TIME_BYTES), "little")
+    for _ in range(reader.length()):
+        after = reader.length()
+        yield reader.string(), reader.string(), earliest_ms + after - 1 if after else 0
+
+
+def _timed_listpack(reader: Reader) -> Iterator[tuple[bytes, bytes, int]]:
+    reader.take(TIME_BYTES)  # the earliest time
+    texts = iter(read_listpack(reader.string()))
+    for field in texts:
+        value, time = next(texts, None), next(texts, b"")
+        if value is None or not time.isdigit() or len(time) > LONGEST_TIME:
+            raise Malformed("a field without a value, or without a time")
+        yield field, value, int(time)
+
+
 def _sorted_set(scores: Iterable[tuple[bytes, float]]) -> SortedSet:
     made = SortedSet()
     for member, score in scores:
@@ -221,6 +277,8 @@ READERS: dict[int, Callable[[Reader], Value]] = {
     SORTED_SET_LISTPACK: lambda reader: _sorted_set(_text_scores(reader.string())),
     LIST_NODES: lambda reader: _list(_nodes(reader)),
     SET_LISTPACK: lambda reader: _set(read_listpack(reader.string())),
+    TIMED_HASH: lambda reader: _timed_hash(_timed_items(reader)),
+    TIMED_HASH_LISTPACK: lambda reader: _timed_hash(_timed_listpack(reader)),
     STREAM_5: lambda reader: read_stream(reader, 1),
     STREAM_7: lambda reader: read_stream(reader, 2),
     STREAM_7_2: lambda reader: read_stream(reader, 3),

@@ -22,6 +22,7 @@ from minidist.engines.keyspace import events
 from minidist.engines.keyspace.database import Database
 from minidist.engines.keyspace.errors import WRONG_TYPE, CommandError
 from minidist.engines.keyspace.session import Session
+from minidist.engines.keyspace.tables import NEVER, Entry
 from minidist.structures.slots import key_slots
 
 
@@ -64,7 +65,7 @@ def look(session: Session, key: bytes, now_ms: int, kind: type[C]) -> C | None:
         return None
     value: C = entry.value
     if value.__class__ is not kind:
-        raise CommandError(WRONG_TYPE)
+        return variant(session.database, key, entry, kind, now_ms)
     return value
 
 
@@ -75,8 +76,26 @@ def find(session: Session, key: bytes, now_ms: int, kind: type[C]) -> C | None:
         return None
     value: C = entry.value
     if value.__class__ is not kind:
-        raise CommandError(WRONG_TYPE)
+        return variant(session.database, key, entry, kind, now_ms)
     return value
+
+
+def variant(database: Database, key: bytes, entry: Entry, kind: type[C], now_ms: int) -> C | None:
+    """The value where it is of a variant of a type (hash_ttl.py), which says what it is by now; None if it has become
+    empty. Raises CommandError for another type.
+    """
+    value: Any = entry.value
+    if not issubclass(value.__class__, kind):
+        raise CommandError(WRONG_TYPE)
+    current: C | None = value.current(database, key, entry, now_ms)
+    return current
+
+
+def placed(database: Database, key: bytes, value: Any) -> None:
+    """A value was put under a key as a whole: members of it may expire there."""
+    due_ms = getattr(value, "due_ms", NEVER)
+    if due_ms != NEVER:
+        database.due_at(key, due_ms)
 
 
 def make(session: Session, key: bytes, now_ms: int, kind: type[C]) -> C:

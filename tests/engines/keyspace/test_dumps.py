@@ -352,7 +352,7 @@ def test_what_cannot_be(content, client):
 
 
 def test_versions(client):
-    for version, expected in ((0, "OK"), (11, "OK"), (12, "!ERR DUMP payload version or checksum are wrong")):
+    for version, expected in ((0, "OK"), (12, "OK"), (13, "!ERR DUMP payload version or checksum are wrong")):
         assert client.show(b"RESTORE", b"k", b"0", sealed(b"\x00\x01a", version), b"REPLACE") == expected
 
 

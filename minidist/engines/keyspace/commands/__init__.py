@@ -11,9 +11,10 @@ from minidist.engines.keyspace.registry import CommandTable
 # In the order of the reference page.
 MODULES = (
     "strings", "counters", "lcs", "bitmaps", "bitfields", "keys", "expiry", "sorting", "dumps", "lists", "list_moves",
-    "hashes", "hash_ttl", "sets", "sortedsets", "sortedset_ranges", "sortedset_pops", "sortedset_combinations", "geo", "georadius",
-    "streams", "stream_reads", "stream_groups", "stream_info", "hyperloglogs", "transactions", "publishing",
-    "scripting", "functions", "connection", "clients", "introspection", "databases", "server", "monitoring", "acl",
+    "hashes", "hash_ttl", "sets", "sortedsets", "sortedset_ranges", "sortedset_pops", "sortedset_combinations", "geo",
+    "georadius", "streams", "stream_reads", "stream_groups", "stream_info", "hyperloglogs", "transactions",
+    "publishing", "scripting", "functions", "connection", "clients", "introspection", "databases", "server",
+    "monitoring", "acl",
 )  # fmt: skip
 FIRST = ("strings", "counters", "keys", "expiry", "transactions", "connection")
 # The others in the order in which clients are likely to need them.

@@ -6,11 +6,13 @@ from minidist.engines.keyspace import events
 from minidist.engines.keyspace.arguments import FAR_FUTURE_MS, integer, option
 from minidist.engines.keyspace.errors import SYNTAX, CommandError
 from minidist.engines.keyspace.eviction import LFU_MOST
+from minidist.engines.keyspace.hash_ttl import TimedHash
 from minidist.engines.keyspace.rdb_strings import Malformed
 from minidist.engines.keyspace.registry import FIRST_KEY, CommandTable
 from minidist.engines.keyspace.serialisation import dump, is_whole, restore
 from minidist.engines.keyspace.session import Session
 from minidist.engines.keyspace.tables import NEVER, Entry
+from minidist.engines.keyspace.values import placed
 from minidist.wire.resp_plain import Command as Arguments
 from minidist.wire.resp_replies import OK, bulk
 
@@ -25,7 +27,10 @@ command = TABLE.command
 )  # fmt: skip
 def dump_(session: Session, args: Arguments, now_ms: int) -> bytes:
     entry = session.database.read(args[1], now_ms)
-    return session.null if entry is None else bulk(dump(entry.value))
+    value = None if entry is None else entry.value
+    if entry is not None and isinstance(value, TimedHash):
+        value = value.current(session.database, args[1], entry, now_ms)
+    return session.null if value is None else bulk(dump(value))
 
 
 @dataclass(slots=True)
@@ -63,6 +68,7 @@ def restore_(session: Session, args: Arguments, now_ms: int) -> bytes:
             database.notify(events.GENERIC, b"del", key)
         return OK
     _set_usage(session, database.put(key, value, now_ms, expires_ms), options, now_ms)
+    placed(database, key, value)
     database.notify(events.GENERIC, b"restore", key)
     return OK
 

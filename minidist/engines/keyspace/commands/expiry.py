@@ -27,7 +27,7 @@ def _expire(session: Session, args: Arguments, now_ms: int, unit_ms: int, base_m
     expires_ms = min(expires_ms, FAR_FUTURE_MS)
     database, key = session.database, args[1]
     entry = database.find(key, now_ms)
-    if entry is None or not _allowed(conditions, entry.expires_ms, expires_ms):
+    if entry is None or not allowed(conditions, entry.expires_ms, expires_ms):
         return ZERO
     if expires_ms <= now_ms:
         database.remove(key)
@@ -51,7 +51,7 @@ def _conditions(args: Arguments) -> list[bytes]:
     return conditions
 
 
-def _allowed(conditions: list[bytes], before_ms: int, expires_ms: int) -> bool:
+def allowed(conditions: list[bytes], before_ms: int, expires_ms: int) -> bool:
     """Whether NX, XX, GT and LT permit the change; a key without a lifetime counts as living for ever."""
     return not (
         (b"NX" in conditions and before_ms != NEVER)

@@ -121,8 +121,9 @@ def hget(session: Session, args: Arguments, now_ms: int) -> bytes:
     slot = (tagged_slot(key) if OPENING_BRACE in key else crc_hqx(key, 0)) & SLOT_MASK
     entry = database.tables[slot].get(key)
     if entry is None or entry.expires_ms <= now_ms or entry.value.__class__ is not Hash:
-        look(session, key, now_ms, Hash)  # removes what has expired, counts, refuses other types
-        return session.null
+        fields = look(session, key, now_ms, Hash)  # removes what has expired, counts, refuses other types
+        value = None if fields is None else fields.get(field)
+        return session.null if value is None else bulk(value)
     entry.touched_ms = now_ms
     database.keyspace.hits += 1
     value = entry.value.get(field)
@@ -263,7 +264,7 @@ def _field(session: Session, key: bytes, field: bytes, now_ms: int) -> bytes | N
 def _change_field(session: Session, key: bytes, field: bytes, value: bytes, event: bytes, now_ms: int) -> None:
     fields = make(session, key, now_ms, Hash)
     before_bytes = fields.memory_bytes
-    fields.set(field, value)
+    fields.change(field, value)
     settle(session.database, key, fields, before_bytes, events.HASH, event)
 
 

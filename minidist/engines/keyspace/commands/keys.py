@@ -14,6 +14,7 @@ from minidist.engines.keyspace.registry import ALL_KEYS, FIRST_KEY, TWO_KEYS, Co
 from minidist.engines.keyspace.scanning import scan_step
 from minidist.engines.keyspace.session import Session
 from minidist.engines.keyspace.tables import Entry
+from minidist.engines.keyspace.values import placed
 from minidist.structures.glob import glob_matcher
 from minidist.wire.resp_plain import Command as Arguments
 from minidist.wire.resp_plain import strict_integer
@@ -117,6 +118,7 @@ def move(source: Database, key: bytes, destination: Database, new_key: bytes, en
     source.remove(key, moved=True)
     destination.remove(new_key)
     destination.put(new_key, value, touched_ms, expires_ms)
+    placed(destination, new_key, value)
 
 
 @command(
@@ -171,6 +173,7 @@ def copy(session: Session, args: Arguments, now_ms: int) -> bytes:
     value, expires_ms = copying.copy(entry.value), entry.expires_ms
     target.remove(destination)
     target.put(destination, value, now_ms, expires_ms)
+    placed(target, destination, value)
     target.notify(events.GENERIC, b"copy_to", destination)
     return ONE
 

@@ -19,7 +19,7 @@ from minidist.engines.keyspace.session import Session
 from minidist.engines.keyspace.sets import Set
 from minidist.engines.keyspace.sortedsets import SortedSet
 from minidist.engines.keyspace.texts import is_string, text
-from minidist.engines.keyspace.values import store
+from minidist.engines.keyspace.values import store, variant
 from minidist.wire.resp_plain import Command as Arguments
 from minidist.wire.resp_replies import array, bulk
 from minidist.wire.resp_replies import integer as integer_reply
@@ -87,7 +87,10 @@ def _look_up(database: Database, pattern: bytes, element: bytes, now_ms: int) ->
     if entry is None:
         return None
     if arrow:
-        return entry.value.get(hash_field) if isinstance(entry.value, Hash) else None
+        fields = entry.value if entry.value.__class__ is Hash else None
+        if fields is None and isinstance(entry.value, Hash):
+            fields = variant(database, before + element + name, entry, Hash, now_ms)
+        return None if fields is None else fields.get(hash_field)
     return text(entry) if is_string(entry) else None
 
 
