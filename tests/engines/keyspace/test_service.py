@@ -222,6 +222,10 @@ class TestHelpAndStatistics:
         other.client().send("PING")
         assert world.service.commands_run == 0
 
+    def test_debug_error_is_counted_like_any_other(self, world, client):
+        assert client.show("DEBUG", "ERROR", "WRONGPASS so it is") == "!WRONGPASS so it is"
+        assert world.service.errors == {"WRONGPASS": 1}
+
     def test_unknown_commands_quote_at_most_128_bytes(self, client):
         shown = client.show("NOSUCH", "a" * 100, "b" * 100, "c" * 100)
         assert shown == f"!ERR unknown command 'NOSUCH', with args beginning with: '{'a' * 100}' '{'b' * 25}' "

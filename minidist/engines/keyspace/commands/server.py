@@ -144,6 +144,14 @@ LONGEST_SLEEP_MS = 3_600_000
 
 
 @command(
+    "DEBUG ERROR", arity=3, flags="admin noscript loading stale", since="1.0.0", group="server",
+    summary="Replies with an error of this text, to see what a client makes of it.",
+)  # fmt: skip
+def debug_error(session: Session, args: Arguments, now_ms: int) -> bytes:
+    raise CommandError(printable(args[2]))
+
+
+@command(
     "DEBUG SET-ACTIVE-EXPIRE", arity=3, flags="admin noscript loading stale", since="3.0.0", group="server",
     summary="Turns the removal of expired keys that nobody asks for on (1) or off (0).",
 )  # fmt: skip
