@@ -25,6 +25,10 @@ class Malformed(ValueError):
     """Not what Redis would write."""
 
 
+class Truncated(Malformed):
+    """It ends too early: more bytes may follow, where they come in pieces."""
+
+
 class Reader:
     """Reads a payload from its beginning. All methods raise Malformed."""
 
@@ -39,7 +43,7 @@ class Reader:
         """The next so many bytes."""
         start, stop = self.at, self.at + size
         if stop > self.end:
-            raise Malformed("ends too early")
+            raise Truncated("ends too early")
         self.at = stop
         return self.data[start:stop]
 

@@ -7,6 +7,7 @@ unordered [...]        the elements of the innermost lists may come in any order
 # protocol 3           the client says HELLO 3 first
 """
 
+import contextlib
 import json
 import random
 import re
@@ -246,6 +247,31 @@ def redis_client(tmp_path_factory) -> Iterator[Callable[[], RedisClient]]:
             for client in clients:
                 client.socket.close()
             process.terminate()
+
+
+@pytest.fixture
+def redis_of(tmp_path):
+    """A real redis-server that begins with a file, and saves to it. Skipped where there is none."""
+    if shutil.which("redis-server") is None:
+        pytest.skip("redis-server is not installed")
+    options = ["--port", "0", "--unixsocket", str(tmp_path / "s"), "--save", "", "--dir", str(tmp_path)]
+    with contextlib.ExitStack() as stack:
+
+        def start(data):
+            (tmp_path / "dump.rdb").write_bytes(data)
+            command = ["redis-server", *options, "--dbfilename", "dump.rdb"]
+            process = stack.enter_context(subprocess.Popen(command, stdout=subprocess.PIPE, text=True))
+            stack.callback(process.terminate)
+            lines = []
+            for line in process.stdout:
+                lines.append(line)
+                if "ready to accept connections" in line.lower():
+                    client = RedisClient(tmp_path / "s")
+                    stack.callback(client.socket.close)
+                    return client
+            raise AssertionError("".join(lines))
+
+        yield start
 
 
 # Run in a process of its own, whose growth is nothing but the data. Some of it is loaded first, so that what the
