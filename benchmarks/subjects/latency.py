@@ -35,7 +35,7 @@ def run(settings: Settings, cores: Cores, folder: Path) -> Result:
     for expiring in settings.chosen([False, True]):
         case = "GET while 1M keys expire" if expiring else "GET, quiet"
         settings.say(case)
-        found: dict[str, list[float]] = {}
+        found: dict[bool, list[float]] = {True: [], False: []}
         for mine in [True, False] * settings.pairs:
             starting = (
                 servers.minidist("cache", "--max-memory", "4gb", core=cores.server, folder=folder)
@@ -44,8 +44,8 @@ def run(settings: Settings, cores: Cores, folder: Path) -> Result:
             )
             with starting as server:
                 result.versions[server.name] = server.version
-                found.setdefault(server.name, []).append(p99_9(server, settings, cores, folder, expiring=expiring))
-        result.figures.append(figure(case, *found.values(), Target() if not expiring else EXPIRING))
+                found[mine].append(p99_9(server, settings, cores, folder, expiring=expiring))
+        result.figures.append(figure(case, found[True], found[False], EXPIRING if expiring else Target()))
     return result
 
 

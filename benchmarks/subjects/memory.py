@@ -2,8 +2,9 @@
 
 A key: resident memory grown by a million keys `key:000000000000` … over their number, and the same of keys with a
 lifetime. Churn: keys of all sizes are written and read until several times the limit has gone through; the most that
-was ever resident, less what an idle node has, is to stay within a quarter above the limit. redis-server with the same
-limit is shown for orientation. Peaks are the kernel's own (VmHWM), so none is missed.
+was ever resident, less what an idle node has, is to stay within a quarter above the limit. Worse for any allocator are
+sizes that change over time, small values, then large ones, then small ones again: that is shown beside it, without a
+target, and so is redis-server with the same limit. Peaks are the kernel's own (VmHWM), so none is missed.
 """
 
 import contextlib
@@ -18,7 +19,8 @@ from lab.servers import Running
 from lab.settings import Settings
 from peers import redis
 
-KEY, KEY_WITH_LIFETIME, CHURNED = "key with a 64-byte string", "the same with a lifetime", "growth under churn"
+KEY, KEY_WITH_LIFETIME = "key with a 64-byte string", "the same with a lifetime"
+CHURNED, CHANGING = "growth under churn", "growth when sizes change"
 KEYS, QUICK_KEYS = 1_000_000, 100_000
 VALUE = b"x" * 64
 LIFETIME_MS = 3_600_000
@@ -26,24 +28,28 @@ PER_KEY = Target(1.8, higher=False)
 CHURN = Target(1.25, higher=False)
 LIMIT_MB, QUICK_LIMIT_MB = 256, 64
 CHURN_S, QUICK_CHURN_S = 60, 8
-SIZES = "64:70,1kb:20,10kb:8,100kb:2"
-MEAN_BYTES = 3_100
+# What is written, one after the other, and how large it is on average.
+PHASES = {
+    CHURNED: [("64:70,1kb:20,10kb:8,100kb:2", 3_100)],
+    CHANGING: [("64-200", 132), ("1kb-4kb", 2_560), ("10kb-100kb", 56_000), ("64-200", 132), ("100kb", 102_400)],
+}
 TIMES_LIMIT = 4  # so much would all keys take together
 
 
 def run(settings: Settings, cores: Cores, folder: Path) -> Result:
     """Keys, then churn."""
-    result = Result(settings={"sizes": SIZES})
-    for case in settings.chosen([KEY, KEY_WITH_LIFETIME, CHURNED]):
+    result = Result(settings={"sizes": PHASES})
+    for case in settings.chosen([KEY, KEY_WITH_LIFETIME, *PHASES]):
         settings.say(case)
         ours, theirs = (
-            churn(settings, cores, folder, mine=mine, result=result)
-            if case == CHURNED
+            churn(case, settings, cores, folder, mine=mine, result=result)
+            if case in PHASES
             else per_key(settings, cores, folder, mine=mine, result=result, lifetime=case == KEY_WITH_LIFETIME)
             for mine in (True, False)
         )
-        if case == CHURNED:
-            result.figures.append(Figure(case, "memory", ours, theirs, "× limit", ours, CHURN, is_ratio=False))
+        if case in PHASES:
+            target = CHURN if case == CHURNED else Target()
+            result.figures.append(Figure(case, "memory", ours, theirs, "× limit", ours, target, is_ratio=False))
         else:
             target = PER_KEY if case == KEY else Target()
             result.figures.append(Figure(case, "memory", ours, theirs, "bytes", ours / theirs, target))
@@ -84,31 +90,40 @@ def per_key(settings: Settings, cores: Cores, folder: Path, *, mine: bool, resul
         return grown / (keys - keys // 100)
 
 
-def churn(settings: Settings, cores: Cores, folder: Path, *, mine: bool, result: Result) -> float:
+def churn(case: str, settings: Settings, cores: Cores, folder: Path, *, mine: bool, result: Result) -> float:
     """How far the process ever grew, in limits."""
     limit_mb = QUICK_LIMIT_MB if settings.quick else LIMIT_MB
-    seconds = QUICK_CHURN_S if settings.quick else CHURN_S
+    seconds = (QUICK_CHURN_S if settings.quick else CHURN_S) / len(PHASES[case])
     limit = limit_mb * 1024**2
     with server(cores, folder, mine=mine, limit_mb=limit_mb, result=result) as running:
-        idle, report = resident_bytes(running.pid), folder / "churn.json"
-        options = ["--workload", "get-set", "--ratio", "1:4", "--key-pattern", "zipf", "--value-size", SIZES]
-        options += ["--zipf-exponent", "0.7", "--keys", str(TIMES_LIMIT * limit // MEAN_BYTES), "--concurrency", "8"]
-        options += ["--pipeline", "8", "--duration", f"{seconds}s", "--timeout", "30s"]
-        figures = loads.result(loads.start(running, cores.load, report, *options), report, seconds)
+        idle, written = resident_bytes(running.pid), 0
+        for sizes, mean_bytes in PHASES[case]:
+            sent = write(running, cores, folder, sizes, TIMES_LIMIT * limit // mean_bytes, seconds)
+            settings.say(f"{running.name}, {sizes}: {sent / limit:.1f} limits written")
+            written += sent
         with Client(running) as client:
-            if figures["bytes_out"] < 2 * limit:
-                raise RuntimeError(f"only {figures['bytes_out']} bytes were written: {running.name} was not churned")
-            used = max(int(line.split(b":")[1]) for line in client.ask("INFO", "memory").splitlines()
-                       if line.startswith(b"used_memory_peak:"))  # fmt: skip
-        grown = peak_bytes(running.pid) - idle
-        at_end = resident_bytes(running.pid) - idle
-        settings.say(
-            f"{running.name}: {figures['bytes_out'] / limit:.1f} limits written, grown by {grown / limit:.2f}, "
-            f"own account at most {used / limit:.2f}, at the end {at_end / limit:.2f}"
-        )
-        result.settings[f"churn of {running.name}"] = {
-            "limits_written": figures["bytes_out"] / limit,
-            "own_account": used / limit,
-            "hit_ratio": figures.get("hit_ratio"),
-        }
-        return grown / limit
+            lines = client.ask("INFO", "memory").split()
+            used = next(int(line.split(b":")[1]) for line in lines if line.startswith(b"used_memory_peak:"))
+        grown, at_end = peak_bytes(running.pid) - idle, resident_bytes(running.pid) - idle
+    if written < 2 * limit:
+        raise RuntimeError(f"only {written} bytes were written: {running.name} was not churned")
+    settings.say(
+        f"{running.name}: grown by {grown / limit:.2f}, own account at most {used / limit:.2f}, "
+        f"at the end {at_end / limit:.2f}"
+    )
+    result.settings[f"{case}, {running.name}"] = {
+        "limits_written": written / limit,
+        "own_account": used / limit,
+        "at_end": at_end / limit,
+    }
+    return grown / limit
+
+
+def write(server: Running, cores: Cores, folder: Path, sizes: str, keys: int, seconds: float) -> int:
+    """Write and read keys of these sizes for so long; the bytes sent."""
+    report = folder / "churn.json"
+    options = ["--workload", "get-set", "--ratio", "1:4", "--key-pattern", "zipf", "--zipf-exponent", "0.7"]
+    options += ["--value-size", sizes, "--keys", str(keys), "--concurrency", "8", "--pipeline", "8"]
+    options += ["--duration", f"{seconds:g}s", "--timeout", "30s"]
+    sent: int = loads.result(loads.start(server, cores.load, report, *options), report, seconds)["bytes_out"]
+    return sent
