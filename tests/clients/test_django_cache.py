@@ -1,4 +1,4 @@
-"""Django's own cache backend for Redis, unmodified; Django's own tests of it run in tests/judges/applications."""
+"""Django's own cache backend for Redis, unmodified; Django's own tests of it are a judge (tests/judges)."""
 
 from collections.abc import Iterator
 

@@ -1,8 +1,8 @@
 """A pytest plugin, loaded into a suite's own run with `-p referee`: which cases apply, and how each one ended.
 
 The suite stays as it is. Cases that a list of ours excludes are skipped with its reason, before any fixture runs.
-Each case writes one line of JSON when it is over: its id, how it ended, why, and whether it opened a connection to
-the node at all. Those that did not are tests of the client alone and say nothing about a server.
+Each case writes one line of JSON when it is over: its id, how it ended, why, and whether it spoke to the
+node at all. Those that did not are tests of the client alone and say nothing about a server.
 
 The environment tells REFEREE_EXCLUSIONS (a JSON list of pairs: pattern of ids or `@marker`, reason), REFEREE_ONLY (a
 JSON list of ids; none means all), REFEREE_RESULTS (the file to write) and REFEREE_PORTS (of the node, with commas
@@ -15,6 +15,7 @@ import os
 import socket
 from pathlib import Path
 from typing import Any
+from weakref import WeakSet
 
 import pytest
 
@@ -39,16 +40,28 @@ class Referee:
         self.only = frozenset(json.loads(os.environ["REFEREE_ONLY"]))
 
     def watch_connections(self) -> None:
-        """Note every connection to the node, blocking or not: asyncio, too, connects through the socket object."""
+        """Note what connects to the node or sends on a connection that an earlier case has left in a pool; blocking or
+        not: asyncio, too, goes through the socket object."""
+        to_node: WeakSet[socket.socket] = WeakSet()
         for name in ("connect", "connect_ex"):
             connect = getattr(socket.socket, name)
 
             def watched(sock: socket.socket, address: Any, connect: Any = connect) -> Any:
                 if isinstance(address, tuple) and address[1] in PORTS:
                     self.case.spoke = True
+                    to_node.add(sock)
                 return connect(sock, address)
 
             setattr(socket.socket, name, watched)
+        for name in ("send", "sendall"):
+            send = getattr(socket.socket, name)
+
+            def watched_send(sock: socket.socket, *data: Any, send: Any = send) -> Any:
+                if sock in to_node:
+                    self.case.spoke = True
+                return send(sock, *data)
+
+            setattr(socket.socket, name, watched_send)
 
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
         if self.only:

@@ -19,9 +19,8 @@ against them and writes this page and `compatibility.json`. `--source SUITE=DIR`
 SUITE` runs one. It takes a quarter of an hour and is no part of `bin/test`.
 
 A case *applies* when it is about a command that Redis 7.2 has, outside CLUSTER, SENTINEL, modules and replication. Not
-counted are cases that never open a connection to the server (the client's own parts: parsers, retries, pools with
-fakes), and those that a real `redis-server` of this machine fails in the same place. Everything else that fails is
-listed.
+counted are cases that never speak to the server (the client's own parts: parsers, retries, pools with fakes), and
+those that a real `redis-server` of this machine fails in the same place. Everything else that fails is listed.
 """
 LONGEST_WHY = 160
 

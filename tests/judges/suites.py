@@ -92,8 +92,8 @@ FAKEREDIS = Suite(
     source="pypi:fakeredis",
     port=6390,
     requires=(
-        "fakeredis==2.37.1", "redis==8.1.0", "valkey", "sortedcontainers", "lupa", "pytest", "pytest-asyncio", "pytest-timeout",
-        "pytest-mock", "hypothesis", "jsonpath-ng", "pyprobables", "numpy",
+        "fakeredis==2.37.1", "redis==8.1.0", "valkey", "sortedcontainers", "lupa", "pytest", "pytest-asyncio",
+        "pytest-timeout", "pytest-mock", "hypothesis", "jsonpath-ng", "pyprobables", "numpy",
     ),
     runs=(
         Run("on the server", ("--timeout", "100", "-m", "real", "test")),
@@ -122,4 +122,59 @@ PYMEMCACHE = Suite(
     about="The integration tests of memcached's usual client.",
 )
 
-SUITES = {suite.name: suite for suite in (REDIS_PY, RESP_COMPATIBILITY, FAKEREDIS, PYMEMCACHE)}
+# --- applications: what stands on redis-py --------------------------------------------------------------------------
+
+PYTEST = ("pytest", "pytest-timeout")
+
+DJANGO = Suite(
+    name="django",
+    version="5.2.19",
+    source="pypi:django",
+    port=6379,
+    requires=("django==5.2.19", "redis==8.1.0", "pytest", "pytest-django"),
+    runs=(
+        Run(
+            "cache backend",
+            ("-o", "pythonpath=tests", "--ds=django_settings", "-k", "RedisCacheTests", "tests/cache/tests.py"),
+        ),
+    ),
+    about="Django's tests of its cache backend for Redis, with the settings of tests/judges/django_settings.py.",
+)
+
+KOMBU = Suite(
+    name="kombu",
+    version="5.7.0",
+    source="pypi:kombu",
+    port=6379,
+    requires=("kombu==5.7.0", "redis==8.1.0", *PYTEST),
+    runs=(
+        Run(
+            "integration",
+            ("--timeout", "60", "t/integration/test_redis.py", "t/integration/test_redis_brpop_qos.py"),
+        ),
+    ),
+    about="Celery's messaging: queues, priorities, fanout over pub/sub, what is not acknowledged.",
+)
+
+RQ = Suite(
+    name="rq",
+    version="2.12.0",
+    source="pypi:rq",
+    port=6379,
+    requires=("rq==2.12.0", "redis==8.1.0", "psutil", "croniter", *PYTEST),
+    runs=(Run("all", ("--timeout", "60", "tests")),),
+    exclusions=(("tests/test_worker_pool.py*", "its workers must start and end in fixed parts of a second"),),
+    about="rq's whole suite: queues, workers, registries, schedulers, dependencies, groups.",
+)
+
+HUEY = Suite(
+    name="huey",
+    version="3.5.4",
+    source="pypi:huey",
+    port=6379,
+    requires=("huey==3.5.4", "redis==8.1.0", *PYTEST),
+    runs=(Run("redis", ("--timeout", "60", "-k", "Redis or redis", "huey/tests")),),
+    about="huey's storages on Redis.",
+)
+
+SUITES = {suite.name: suite for suite in (REDIS_PY, RESP_COMPATIBILITY, FAKEREDIS, PYMEMCACHE, DJANGO, KOMBU, RQ, HUEY)}
