@@ -157,7 +157,8 @@ def log(session: Session, kind: str, context: str, what: bytes, user: bytes, now
     service.denied[kind] += 1
     if service.access_log is None:
         service.access_log = AccessLog()
-    service.access_log.add(kind, context, what, user, describe(session, now_ms), now_ms)
+    client = service.sessions.get(session.id, session)  # a script's commands have a session of their own
+    service.access_log.add(kind, context, what, user, describe(client, now_ms), now_ms)
 
 
 # --- changing users -------------------------------------------------------------------------------------------------

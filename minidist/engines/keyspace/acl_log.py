@@ -7,6 +7,7 @@ from collections import deque
 from dataclasses import dataclass
 
 GROUPED_MS = 60_000
+LONGEST_BYTES = 1024  # of a key, channel or name: Redis keeps all of it, be it half a gigabyte
 LOOKED_AT = 10  # entries that a new event is compared with
 
 
@@ -34,6 +35,7 @@ class AccessLog:
         self._next = 0
 
     def add(self, kind: str, context: str, what: bytes, user: bytes, client: str, now_ms: int) -> None:
+        what, user = what[:LONGEST_BYTES], user[:LONGEST_BYTES]
         for at, entry in zip(range(LOOKED_AT), self.entries, strict=False):
             same = (entry.kind, entry.context, entry.object, entry.user) == (kind, context, what, user)
             if same and abs(now_ms - entry.updated_ms) <= GROUPED_MS:

@@ -90,9 +90,11 @@ class Selector:
         if word in (b"allkeys", b"~*", b"resetkeys"):
             self.all_keys = word != b"resetkeys"
             self.keys.clear()
+            self._drop_matchers()
         elif word in (b"allchannels", b"&*", b"resetchannels"):
             self.all_channels = word != b"resetchannels"
             self.channels.clear()
+            self._drop_matchers()
         elif word in (b"allcommands", b"+@all", b"nocommands", b"-@all"):
             self.with_future = word in (b"allcommands", b"+@all")
             self.allowed = None if self.with_future else set()
@@ -114,6 +116,10 @@ class Selector:
             raise BadRule(BAD_SYNTAX)
         self.matchers[pattern] = glob_matcher(pattern)
         return pattern
+
+    def _drop_matchers(self) -> None:
+        """Those of patterns that are not there any more."""
+        self.matchers = {each: self.matchers[each] for each in (*self.keys, *self.channels)}
 
     def _add_keys(self, rule: bytes) -> None:
         if self.all_keys:

@@ -135,7 +135,9 @@ class TestScripts:
         )
         shown = mine.show("EVAL", "return redis.pcall('SET', 'a', 1).err", 0)
         assert shown == "\"ERR ACL failure in script: User u has no permissions to run the 'set' command\""
-        assert '"context", "lua", "object", "set"' in client.show("ACL", "LOG", 1)
+        logged = client.show("ACL", "LOG", 1)
+        assert '"context", "lua", "object", "set"' in logged
+        assert " cmd=eval user=u " in logged
 
     def test_keys_of_a_script_must_be_writable(self, user):
         mine = user("+eval", "%R~a", "~b")
@@ -308,6 +310,8 @@ class TestLog:
         for number in range(5):
             log.add("key", "toplevel", b"%d" % number, b"u", "", 0)
         assert [entry.number for entry in log.entries] == [4, 3, 2]
+        log.add("key", "toplevel", b"k" * 10_000, b"u", "", 0)
+        assert len(log.entries[0].object) == 1024
 
 
 def test_nobody_is_shown_passwords(world, client):
