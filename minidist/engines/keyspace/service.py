@@ -56,6 +56,8 @@ OF_SUBSCRIBERS = frozenset(
 )
 # Commands that MONITOR does not show.
 HIDDEN = frozenset({"admin", "skip_monitor"})
+# Shown before they run, and so before the commands that they run.
+RUNS_OTHERS = frozenset({"EVAL", "EVALSHA", "EVAL_RO", "EVALSHA_RO", "FCALL", "FCALL_RO"})
 
 
 class Service:
@@ -95,6 +97,7 @@ class Service:
         self.messages_cut_off = 0  # connections that took no messages and were closed; the shell counts them
         self.errors: dict[str, int] = {}
         self.started_ms = 0
+        self.saved_ms = 0  # when SAVE was called last
         self._last_id = 0
         self._now_ms = 0
 
@@ -304,6 +307,8 @@ class Service:
     def call(self, session: Session, command: Command, args: Arguments, now_ms: int) -> bytes:
         """Run one admitted command; no reply yet if it has to wait for a key. Raises CommandError, Postponed."""
         command.calls += 1
+        if self.monitors and command.name in RUNS_OTHERS:
+            self._show(session, args, now_ms)
         try:
             return self.execute(session, command, args, now_ms)
         except Block as block:
@@ -369,7 +374,8 @@ class Service:
 
     def _show(self, session: Session, args: Arguments, now_ms: int) -> None:
         """Show a command to those who called MONITOR."""
-        who = f"{now_ms // 1000}.{now_ms % 1000:03}000 [{session.database.number} {session.carrier.peer}]"
+        peer = session.carrier.peer if self.sessions.get(session.id) is session else "lua"  # the session of a script
+        who = f"{now_ms // 1000}.{now_ms % 1000:03}000 [{session.database.number} {peer}]"
         words = [who.encode(), *map(quoted, without_secrets(args))]
         self._deliver(list(self.monitors), b"+%b\r\n" % b" ".join(words))
 

@@ -167,6 +167,18 @@ class TestMonitor:
         assert push.message == b'+1700000000.007000 [3 127.0.0.1:50000] "SELECT" "3"\r\n'
         assert push.sessions == [watcher.session]
 
+    def test_scripts_come_before_their_commands(self, world):
+        watcher, client = world.client(), world.client()
+        watcher.send("MONITOR")
+        client.send("EVAL", "return redis.call('SET', KEYS[1], 'v')", 1, "k")
+        client.send("EVALSHA", "no", 0)
+        lines = [push.message for push in world.service.outbox]
+        assert lines == [
+            b'+1700000000.000000 [0 127.0.0.1:50000] "EVAL" "return redis.call(\'SET\', KEYS[1], \'v\')" "1" "k"\r\n',
+            b'+1700000000.000000 [0 lua] "SET" "k" "v"\r\n',
+            b'+1700000000.000000 [0 127.0.0.1:50000] "EVALSHA" "no" "0"\r\n',
+        ]
+
     def test_no_passwords_no_administration(self, world, shown):
         watcher, client = world.client(), world.client()
         watcher.send("MONITOR")

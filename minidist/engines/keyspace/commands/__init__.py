@@ -14,7 +14,7 @@ MODULES = (
     "hashes", "hash_ttl", "sets", "sortedsets", "sortedset_ranges", "sortedset_pops", "sortedset_combinations", "geo",
     "georadius", "streams", "stream_reads", "stream_groups", "stream_info", "hyperloglogs", "transactions",
     "publishing", "scripting", "functions", "connection", "clients", "introspection", "databases", "server",
-    "monitoring", "acl",
+    "monitoring", "acl", "standalone",
 )  # fmt: skip
 FIRST = ("strings", "counters", "keys", "expiry", "transactions", "connection")
 # The others in the order in which clients are likely to need them.

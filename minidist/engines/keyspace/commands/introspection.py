@@ -318,6 +318,14 @@ def memory_stats(session: Session, args: Arguments, now_ms: int) -> bytes:
 
 
 @command(
+    "MEMORY MALLOC-STATS", arity=2, since="4.0.0", group="server",
+    summary="Returns the allocator's statistics: Python's allocator is used, and gives none.",
+)  # fmt: skip
+def memory_malloc_stats(session: Session, args: Arguments, now_ms: int) -> bytes:
+    return verbatim(b"Stats not supported for the current allocator", session.resp3)
+
+
+@command(
     "MEMORY PURGE", arity=2, since="4.0.0", group="server",
     summary="Asks the allocator to release memory: frees what flushed databases still hold.",
 )  # fmt: skip

@@ -1,6 +1,6 @@
 """The node itself: INFO, CONFIG, TIME, ROLE, DEBUG."""
 
-from minidist.engines.keyspace.arguments import decimal, option
+from minidist.engines.keyspace.arguments import decimal, integer, option
 from minidist.engines.keyspace.errors import CommandError, Postponed, printable, wrong_arity
 from minidist.engines.keyspace.registry import CommandTable, Keys
 from minidist.engines.keyspace.session import Session
@@ -117,6 +117,16 @@ def cluster(session: Session, args: Arguments, now_ms: int) -> bytes:
     raise CommandError("ERR This instance has cluster support disabled")
 
 
+@command(
+    "LOLWUT", arity=-1, flags="fast", since="5.0.0", group="server",
+    summary="Displays the Redis version that this node is compatible with.",
+)  # fmt: skip
+def lolwut(session: Session, args: Arguments, now_ms: int) -> bytes:
+    if len(args) > 2 and args[1].upper() == b"VERSION":
+        integer(args[2])
+    return verbatim(f"Redis ver. {session.service.redis_version}\n".encode(), session.resp3)
+
+
 # --- DEBUG ----------------------------------------------------------------------------------------------------------
 
 TABLE.container("DEBUG", since="1.0.0", group="server", summary="A container for debugging commands.", flags="admin")
@@ -149,6 +159,14 @@ LONGEST_SLEEP_MS = 3_600_000
 )  # fmt: skip
 def debug_error(session: Session, args: Arguments, now_ms: int) -> bytes:
     raise CommandError(printable(args[2]))
+
+
+@command(
+    "DEBUG ERROR", arity=3, flags="admin noscript loading stale", since="1.0.0", group="server",
+    summary="Answers an error with this text.",
+)  # fmt: skip
+def debug_error(session: Session, args: Arguments, now_ms: int) -> bytes:
+    raise CommandError(printable(args[2]).replace("\r", " ").replace("\n", " "))
 
 
 @command(
