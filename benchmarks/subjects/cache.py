@@ -73,7 +73,7 @@ def run(settings: Settings, cores: Cores, folder: Path) -> Result:
             if case.size != held:
                 held = case.size
                 for server in (ours, theirs):
-                    fill(server, case, settings)
+                    fill(server, case)
             counts = {s.name: warm_up(s, case, settings.seconds, cores) for s in (ours, theirs)}
             runs = [one(case, server, counts[server.name], cores) for server in [ours, theirs] * settings.pairs]
             result.figures += compare(runs, ours.name, theirs.name, *case.targets, "/s")
@@ -81,13 +81,12 @@ def run(settings: Settings, cores: Cores, folder: Path) -> Result:
     return result
 
 
-def fill(server: Running, case: Case, settings: Settings) -> None:
+def fill(server: Running, case: Case) -> None:
     """Every key that GET and MGET may ask for, and nothing else."""
-    keys = case.keys // 10 if settings.quick else case.keys
     value = b"x" * case.size
     with Client(server) as client:
         client.ask("FLUSHALL")
-        client.send_all((b"SET", b"key:%012d" % key, value) for key in range(keys))
+        client.send_all((b"SET", b"key:%012d" % key, value) for key in range(case.keys))
 
 
 def warm_up(server: Running, case: Case, seconds: float, cores: Cores) -> int:
