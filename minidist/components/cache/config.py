@@ -6,9 +6,14 @@ from typing import Literal
 
 from minidist.components.cache.limits import parse_limits
 from minidist.engines.keyspace.events import parse_events
-from minidist.runtime.config import Address, Config, ConfigError, Duration, Size, option
+from minidist.runtime.config import Address, Config, ConfigError, Duration, Size, option, options_of
 
 MOST = (1 << 63) - 1
+Strategy = Literal["read-through", "write-through", "write-behind"]
+WITH_BACKING = (
+    "strategy", "load_ttl", "negative_ttl", "ttl_jitter", "stale_ttl", "refresh_ahead", "load_limit", "backing_timeout",
+    "backing_connections", "write_behind_lag", "write_behind_limit",
+)  # fmt: skip
 EvictionPolicy = Literal[
     "noeviction",
     "allkeys-lru",
@@ -19,14 +24,15 @@ EvictionPolicy = Literal[
     "volatile-random",
     "volatile-ttl",
     "allkeys-fifo",
-    "allkeys-s3-fifo",
     "volatile-fifo",
+    "allkeys-s3-fifo",
 ]
 
 
 @dataclass(frozen=True, kw_only=True)
 class CacheConfig(Config):
     """What `minidist cache` can be told."""
+
     component = "cache"
 
     listen: Address = option(Address("127.0.0.1", 6379), "Where clients connect; port 0 takes any free one.")
@@ -94,8 +100,58 @@ class CacheConfig(Config):
         aliases=("latency-monitor-threshold",), live=True, minimum=0, maximum=MOST, why="Redis' default",
     )  # fmt: skip
 
+    backing: str = option(
+        "", "Store behind the cache: http://HOST:PORT/PREFIX, redis://[USER:PASSWORD@]HOST:PORT/DATABASE or "
+        "sqlite:FILE?table=TABLE. Strings of database 0 that are missing are loaded from it.", secret=True,
+    )  # fmt: skip
+    strategy: Strategy | None = option(
+        None, "When writes reach the store: never (read-through), before they are acknowledged (write-through), or "
+        "afterwards (write-behind).", why="read-through with --backing: a cache writes only where somebody wants it",
+    )  # fmt: skip
+    load_ttl: Duration = option(
+        Duration(0), "Longest lifetime of a loaded key; 0 for as long as the store says.", clock="service",
+        why="who writes past the cache should set it",
+    )  # fmt: skip
+    negative_ttl: Duration = option(
+        Duration(1000), "How long a key that the store does not have is known to be missing; 0 asks each time.",
+        clock="service", why="long enough against a stampede, short enough for a key that somebody is about to make",
+    )  # fmt: skip
+    ttl_jitter: int = option(
+        10, "Per cent by which lifetimes of loaded and missing keys are shortened at most, each by chance.", minimum=0,
+        maximum=100, why="keys that were loaded together do not expire together",
+    )  # fmt: skip
+    stale_ttl: Duration = option(
+        Duration(0), "How long a loaded key is still served after its lifetime, while one load renews it.",
+        clock="service", why="off: a value is not older than it may be",
+    )  # fmt: skip
+    refresh_ahead: int = option(
+        0, "Per cent of a loaded key's lifetime: a read in the last of them renews it.", minimum=0, maximum=99,
+        why="off: it asks the store for keys that nobody may need again",
+    )  # fmt: skip
+    load_limit: int = option(
+        10_000, "Loads that may wait for the store; beyond it commands get an error.", minimum=1, maximum=1_000_000,
+        why="one for each client",
+    )  # fmt: skip
+    backing_timeout: Duration = option(
+        Duration(2000), "Longest time for one request to the store, waiting for a connection included.", clock="loop",
+        minimum=1, why="clients have their own time limits, of a few seconds",
+    )  # fmt: skip
+    backing_connections: int = option(
+        8, "Requests to the store at the same time, each on a connection of its own.", minimum=1, maximum=1024,
+        why="enough for thousands of loads a second, and no burden for the store",
+    )  # fmt: skip
+    write_behind_lag: Duration = option(
+        Duration(1000), "How long a write waits at most before it is sent to a store that is up.", clock="loop",
+        why="writes of a busy key become one each second; what a crash loses is a second's",
+    )  # fmt: skip
+    write_behind_limit: Size = option(
+        Size(64 * 1024**2), "Memory for writes that wait; beyond it writes get an error.", minimum=1024,
+        why="room for half an hour of 100 small writes a second while the store is down",
+    )  # fmt: skip
+
     def validate(self) -> None:
         super().validate()
+        self._validate_backing()
         for name, check in (("notify", parse_events), ("output_limits", parse_limits)):
             try:
                 check(getattr(self, name))
@@ -108,3 +164,23 @@ class CacheConfig(Config):
             raise ConfigError(
                 "--memcached", str(self.memcached), "only without --auth-file: its clients have no passwords"
             )
+
+    def _validate_backing(self) -> None:
+        for name in WITH_BACKING:
+            changed = getattr(self, name) != options_of(type(self))[name].default
+            if changed and not self.backing:
+                raise ConfigError(options_of(type(self))[name].flag, getattr(self, name), "only with --backing")
+            if changed and name.startswith("write_behind") and self.strategy != "write-behind":
+                flag = options_of(type(self))[name].flag
+                raise ConfigError(flag, getattr(self, name), "only with --strategy write-behind")
+        if not self.backing:
+            return
+        from minidist.components.cache.backing.places import FORMS, parse_place
+
+        try:
+            parse_place(self.backing)
+        except ValueError:
+            shown = re.sub("//.*@", "//***@", self.backing)
+            raise ConfigError("--backing", shown, FORMS) from None
+        if self.memcached is not None:
+            raise ConfigError("--memcached", str(self.memcached), "only without --backing, which it would not ask")

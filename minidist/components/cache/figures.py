@@ -1,7 +1,12 @@
 """The cache's metrics, made when somebody asks."""
 
+from typing import TYPE_CHECKING
+
 from minidist.components.cache.state import CacheService
 from minidist.runtime.metrics import Family, Histogram, counter, gauge
+
+if TYPE_CHECKING:
+    from minidist.engines.caching.strategy import Strategy
 
 
 def families(service: CacheService, service_time: Histogram) -> list[Family]:
@@ -31,7 +36,39 @@ def families(service: CacheService, service_time: Histogram) -> list[Family]:
         gauge("cache_patterns", "Patterns that somebody listens to.", len(service.publishing.patterns.by_text)),
         counter("cache_cut_off_total", "Subscribers closed because they did not read.", service.messages_cut_off),
         counter("cache_evicted_total", "Keys removed to make room.", keyspace.evicted_keys),
+        *([] if service.strategy is None else backing_families(service.strategy)),
     ]
+
+
+def backing_families(strategy: "Strategy") -> list[Family]:
+    """What a cache with a backing store shows."""
+    loads, through, behind = strategy.loads, strategy.through, strategy.behind
+    shown = [
+        counter("cache_backing_loads_total", "Loads from the backing store.", loads.started),
+        counter("cache_backing_loads_failed_total", "Loads that failed.", strategy.failed_loads),
+        counter("cache_backing_loads_revoked_total", "Loads overtaken by a change of their key.", loads.revoked),
+        counter("cache_backing_absent_hits_total", "Reads of keys known to be missing.", loads.absent_hits),
+        counter("cache_backing_stale_hits_total", "Reads of keys past their lifetime.", loads.stale_hits),
+        gauge("cache_backing_absent_keys", "Keys known to be missing.", loads.absent_keys),
+        gauge("cache_backing_loading", "Loads that have not ended.", strategy.loading),
+    ]
+    if through is not None:
+        shown += [
+            counter("cache_backing_writes_total", "Writes that the backing store has taken.", through.written),
+            counter("cache_backing_writes_failed_total", "Writes that it has not.", through.failed),
+            gauge("cache_backing_writing", "Keys with a write under way.", len(through)),
+        ]
+    if behind is not None:
+        lag_ms = behind.lag_now_ms(strategy.loop_ms())
+        shown += [
+            counter("cache_backing_writes_total", "Writes that the backing store has taken.", behind.written),
+            counter("cache_backing_coalesced_total", "Writes replaced by a newer one of their key.", behind.coalesced),
+            counter("cache_backing_retries_total", "Writes that failed and are sent again.", behind.retries),
+            gauge("cache_backing_queue_keys", "Keys that the backing store does not have yet.", len(behind)),
+            gauge("cache_backing_queue_bytes", "Memory of the writes that wait.", behind.queued_bytes),
+            gauge("cache_backing_queue_lag_seconds", "How long the oldest of them waits.", lag_ms / 1000),
+        ]
+    return shown
 
 
 def labelled(name: str, kind: str, summary: str, label: str, values: dict[str, int]) -> Family:

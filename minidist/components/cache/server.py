@@ -17,19 +17,30 @@ from minidist import __version__
 from minidist.components.cache.config import CacheConfig
 from minidist.components.cache.figures import families
 from minidist.components.cache.limits import parse_limits
+from minidist.components.cache.rounds import Round
 from minidist.components.cache.settings import CacheSettings
 from minidist.components.cache.state import CacheService, Facts
-from minidist.engines.keyspace.outputs import Admitted, Alarm, Broadcast, End, Named, Output, Push, Release, Resume
+from minidist.engines.keyspace.outputs import (
+    Admitted,
+    Alarm,
+    AskBacking,
+    Broadcast,
+    End,
+    Named,
+    Output,
+    Push,
+    Release,
+    Resume,
+)
 from minidist.engines.keyspace.session import Session
 from minidist.engines.keyspace.tables import NEVER
 from minidist.engines.keyspace.users import Users
-from minidist.runtime.clock import Clock, ClockTimer
+from minidist.runtime.clock import ClockTimer
 from minidist.runtime.config import Address, Config, ConfigError
 from minidist.runtime.connection import Connection
-from minidist.runtime.endpoint import Listener
+from minidist.runtime.endpoint import EndpointState, Listener
 from minidist.runtime.metrics import Family, Histogram
 from minidist.runtime.node import Halves, Message, Node
-from minidist.runtime.outgoing import Outgoing
 from minidist.runtime.ports import Ports
 from minidist.runtime.randomness import unguessable
 from minidist.runtime.stopwatch import now_s
@@ -37,6 +48,7 @@ from minidist.wire.resp import Command, CommandReader, Limits, ProtocolError, Re
 from minidist.wire.resp_replies import error
 
 if TYPE_CHECKING:
+    from minidist.components.cache.backing.driver import Backing
     from minidist.engines.keyspace.memcached import Memcached
 
 # Commands of one client run in one go before others get their turn: about a millisecond.
@@ -209,8 +221,14 @@ class RespConnection(Connection):
         """The client waits for a key no longer."""
         self.touched = True
         self.send(reply)
-        if self.node.waiting.pop(self, False) is None:
+        if self.endpoint.state is EndpointState.DRAINING:
+            self.close()
+        elif self.node.waiting.pop(self, False) is None:
             self.go_on()
+
+    def draining(self) -> None:
+        if self.session.wait is None or self.node.backing is None:
+            self.close()  # else it goes when it has been answered, or the time is over
 
     def mid_request(self) -> bool:
         return not self.reader.idle
@@ -249,31 +267,6 @@ class RespConnection(Connection):
             self.go_on()
 
 
-class Round(Outgoing):
-    """A round of the loop: all its commands see the same service time, as in Redis, and it is timed as a whole."""
-
-    __slots__ = ("began_s", "clock", "now_ms", "took")
-
-    def __init__(self, clock: Clock, took: Histogram) -> None:
-        super().__init__()
-        self.clock = clock
-        self.took = took
-        self.now_ms = 0
-        self.began_s = 0.0
-        clock.on_change(self.flush)  # whatever comes after it sees the new time
-
-    def begin(self) -> None:
-        self.now_ms = self.clock.now_ms()
-        self.began_s = now_s()
-        super().begin()
-
-    def flush(self) -> None:
-        count = len(self)
-        if count:
-            super().flush()
-            self.took.observe_many(now_s() - self.began_s, count)
-
-
 class Cache(Node):
     """A cache that speaks RESP."""
 
@@ -298,6 +291,11 @@ class Cache(Node):
         self._timer: ClockTimer | asyncio.Handle | None = None
         self._loading: asyncio.Handle | None = None
         self.memcached: Memcached | None = None
+        self.backing: Backing | None = None
+        if config.backing:
+            from minidist.components.cache.backing import driver
+
+            self.backing = driver.Backing(self)
         self.service_time = Histogram()
         self.round = Round(self.clock, self.service_time)
         self.command_limits = Limits(bulk_bytes=config.max_bulk)
@@ -308,6 +306,8 @@ class Cache(Node):
         self.service.settings = CacheSettings(
             lambda: self.config, self.configure, lambda: self.address, self.service.users
         )
+        if self.backing is not None:
+            await self.backing.open()
         await self.listen(
             "resp",
             self.config.listen,
@@ -358,7 +358,16 @@ class Cache(Node):
                 "--auth-file", self.config.auth_file, f"a readable file of user:password lines ({problem})"
             ) from None
 
+    async def drain(self, timeout_s: float | None = None) -> None:
+        loop = asyncio.get_running_loop()
+        until_s = loop.time() + (self.config.drain_timeout / 1000 if timeout_s is None else timeout_s)
+        await super().drain(timeout_s)
+        if self.backing is not None:
+            await self.backing.drain(max(until_s - loop.time(), 0))
+
     async def close_all(self) -> None:
+        if self.backing is not None:
+            await self.backing.close()
         if self._timer is not None:
             self._timer.cancel()
         if self._loading is not None:
@@ -417,6 +426,9 @@ class Cache(Node):
         elif isinstance(output, Push):
             for session in output.sessions:
                 cast(RespConnection, session.carrier).push(output.message)
+        elif isinstance(output, AskBacking):
+            if self.backing is not None:
+                self.backing.work()
         elif isinstance(output, Broadcast):
             if self.service.tracking is not None:
                 self.service.tracking.broadcast()
@@ -468,7 +480,8 @@ class Cache(Node):
 
     def status_fields(self) -> Message:
         keyspace = self.service.keyspace
-        return {"keys": keyspace.count, "used_bytes": keyspace.used_bytes, "clients": len(self.service.sessions)}
+        fields = {"keys": keyspace.count, "used_bytes": keyspace.used_bytes, "clients": len(self.service.sessions)}
+        return fields if self.backing is None else fields | {"backing": self.backing.strategy.information()}
 
     def figures(self) -> Message:
         return {

@@ -57,8 +57,12 @@ class CacheService(Service):
 
     def forget_everything(self) -> None:
         """As new: keys and counters. Clients stay connected, outside transactions."""
+        if self.strategy is not None:
+            self.strategy.forget_everything()
         self.unpause()
         self.scripts.flush()
+        if self.scripts.has_functions:
+            self.scripts.functions.flush()
         self.access_log = None
         self.keyspace.flush()
         self.reset_statistics()
@@ -87,6 +91,7 @@ class CacheService(Service):
             "Memory": self._about_memory(),
             "Persistence": {"loading": 0, "rdb_changes_since_last_save": 0, "aof_enabled": 0},
             "Stats": self._about_work(now_ms),
+            **({} if self.strategy is None else {"Backing": self.strategy.information()}),
             "Replication": {"role": "master", "connected_slaves": 0, "master_repl_offset": 0},
             "Modules": {},
             "Commandstats": self._about_commands(),
@@ -124,6 +129,7 @@ class CacheService(Service):
             "maxmemory_human": human_size(limit_bytes),
             "maxmemory_policy": keyspace.evictor.policy.value,
             "mem_allocator": "python",
+            **self.scripts.memory_figures(),
             "lazyfree_pending_objects": keyspace.garbage_keys,
         }
 

@@ -62,6 +62,12 @@ class Broadcast:
     """Keys were changed under prefixes that clients track: call `Tracking.broadcast` after those of this read."""
 
 
+@dataclass(frozen=True, slots=True)
+class AskBacking:
+    """The cache strategy has requests for the backing store: `Strategy.take` gives them."""
+
+
 ALARM = Alarm()
+ASK = AskBacking()
 BROADCAST = Broadcast()
-Output = Admitted | Alarm | Broadcast | End | Named | Push | Release | Resume
+Output = Admitted | Alarm | AskBacking | Broadcast | End | Named | Push | Release | Resume

@@ -41,6 +41,7 @@ from minidist.wire.resp_plain import Command as Arguments
 from minidist.wire.resp_replies import QUEUED, error
 
 if TYPE_CHECKING:
+    from minidist.engines.caching.strategy import Strategy
     from minidist.engines.keyspace.acl_log import AccessLog
     from minidist.engines.keyspace.tracking import Tracking
 
@@ -81,6 +82,7 @@ class Service:
         self.publishing = Publishing(self._deliver)
         self.keyspace.on_event = self.publishing.tell
         self.monitors: Sessions = {}
+        self.strategy: Strategy | None = None
         self.tracking: Tracking | None = None  # while anybody tracks keys
         self.most_tracked_keys = 1_000_000  # 0 for no limit
         # How admitted commands are run: `run_admitted`, or with what tracking puts around it.
@@ -148,7 +150,7 @@ class Service:
         except CommandError as problem:
             return self._failed(session, args, problem)
         if self.ready:
-            self._serve(now_ms)
+            self.serve(now_ms)
         return reply
 
     def run(self, session: Session, commands: Sequence[Arguments], now_ms: int) -> tuple[int, bytes]:
@@ -186,7 +188,7 @@ class Service:
                 break
             pieces.append(reply)
             if self.ready:
-                self._serve(now_ms)
+                self.serve(now_ms)
             if len(reply) > LARGE_REPLY_BYTES:
                 break
         session.last_ms = now_ms
@@ -324,6 +326,12 @@ class Service:
                 self._show(session, args, now_ms)
 
     def run_admitted(self, session: Session, command: Command, args: Arguments, now_ms: int) -> bytes:
+        """Run one command as the cache strategy has it, if there is one. Raises as `call`."""
+        if self.strategy is not None:
+            return self.strategy.call(session, command, args, now_ms)
+        return self.carry_out(session, command, args, now_ms)
+
+    def carry_out(self, session: Session, command: Command, args: Arguments, now_ms: int) -> bytes:
         """Run one command with nothing around it but the counts of uses. Raises as `call`."""
         if self.keyspace.evictor.counts_uses and not session.no_touch:
             self.keyspace.evictor.count_uses(session.database, command.keys.of(args), now_ms)
@@ -381,7 +389,7 @@ class Service:
 
     # --- waiting for keys -------------------------------------------------------------------------------------------
 
-    def _serve(self, now_ms: int) -> None:
+    def serve(self, now_ms: int) -> None:
         """Try again what waits for the keys that were changed, first come, first served."""
         while self.ready:
             for place in self.waiting.take_ready():
@@ -392,7 +400,7 @@ class Service:
                     self._try_again(session, place, now_ms)
 
     def _try_again(self, session: Session, place: Place, now_ms: int) -> bool:
-        """Whether this client has got its reply."""
+        """Whether this client's command was run."""
         wait = session.wait
         if wait is None or not wait.block.wakes_for(place.database.peek(place.key, now_ms)):
             return False
@@ -400,8 +408,11 @@ class Service:
             if session.user.restricted:  # its rights may have shrunk
                 self.authorise(session, wait.command, wait.args, now_ms)
             reply = self.execute(session, wait.command, wait.args, now_ms)
-        except Block:
-            return False
+        except Block as block:
+            if block.ran:
+                self.waiting.remove(session)
+                self.waiting.add(session, wait.command, wait.args, block, now_ms)
+            return block.ran
         except CommandError as problem:
             wait.command.failed_calls += 1
             reply = self.error_reply(problem)
@@ -420,7 +431,14 @@ class Service:
     def evict_by(self, policy: Policy) -> None:
         """Choose what goes when memory is full; at any time."""
         self.keyspace.evictor.use(policy)
-        self.direct = {} if policy.counts_uses else self.table.direct
+        self.direct = {} if policy.counts_uses or self.strategy is not None else self.table.direct
+
+    # --- before a backing store -------------------------------------------------------------------------------------
+
+    def use_strategy(self, strategy: "Strategy") -> None:
+        """Give every command to a cache strategy; before the first session is opened."""
+        self.strategy = strategy
+        self.direct = {}
 
     # --- pausing ----------------------------------------------------------------------------------------------------
 
@@ -445,7 +463,7 @@ class Service:
         self.keyspace.maintain(now_ms)
         if self.tracking is not None:
             self.tracking.trim()
-        self._serve(now_ms)  # keys may have expired that somebody wants to know of
+        self.serve(now_ms)  # keys may have expired that somebody wants to know of
         self._give_up(now_ms)
         if self.paused_until_ms:
             self.keyspace.set_alarm(self.paused_until_ms)

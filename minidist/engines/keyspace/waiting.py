@@ -13,7 +13,7 @@ import heapq
 import itertools
 from collections import OrderedDict
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from minidist.engines.keyspace.database import Database, Watch
 from minidist.engines.keyspace.registry import Command
@@ -31,6 +31,8 @@ class Block(Exception):
     key goes, unless `at_any_change`. The command is run again with the same arguments, or with `again`: XREAD's `$` is
     the last entry at the time of the call.
     """
+
+    ran: ClassVar[bool] = False  #: the command has run: it is its reply that waits
 
     def __init__(
         self,
@@ -115,6 +117,10 @@ class Waiting:
             place = self._places[database.number, key] = Place(self, database, key)
             database.watches.setdefault(key, []).append(place)
         return place
+
+    def at(self, database: Database, key: bytes) -> Place | None:
+        """Who waits for a key."""
+        return self._places.get((database.number, key))
 
     def remove(self, session: "Session") -> None:
         """A client waits no longer."""

@@ -3,8 +3,8 @@
 A table that is missing is made. One that is there may be anybody's: columns that are declared as text get text (UTF-8),
 others bytes. Rows whose time is over count as missing; they stay until their key is written or deleted.
 
-The file's own lock keeps other programs from writing at the same time; a write that cannot have it before the time is
-over fails without effect.
+The file's own lock keeps other programs from writing at the same time; a write that cannot have it in half of its time
+fails without effect.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class SqliteStore:
     async def open(self) -> None:
         """Raises ConfigError."""
         try:
-            self._file = await SqliteFile.open(self._place.path, busy_ms=self._timeout_ms)
+            self._file = await SqliteFile.open(self._place.path, busy_ms=self._timeout_ms // 2)
             types = await self._file.run(self._prepare)
         except SqliteError as error:
             raise ConfigError("--backing", self._place.shown, f"a file that SQLite can open ({error})") from None
