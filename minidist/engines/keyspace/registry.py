@@ -133,7 +133,7 @@ class Command:
     @property
     def is_direct(self) -> bool:
         """Its function may be called without asking anything about the session, and always replies at once."""
-        of_data = self.group in DATA_GROUPS or self.name in ALSO_DIRECT
+        of_data = (self.group in DATA_GROUPS and self.name not in NOT_DIRECT) or self.name in ALSO_DIRECT
         return of_data and not self.is_container and "blocking" not in self.flags
 
     @property
@@ -148,6 +148,8 @@ class Command:
 DATA_GROUPS = frozenset(
     {"string", "generic", "bitmap", "hash", "list", "set", "sorted-set", "stream", "hyperloglog", "geo"}
 )
+# They wait, which Redis' flags do not say.
+NOT_DIRECT = frozenset({"WAIT", "WAITAOF"})
 ALSO_DIRECT = frozenset({"PING", "ECHO", "PUBLISH"})
 
 

@@ -118,7 +118,7 @@ def cluster(session: Session, args: Arguments, now_ms: int) -> bytes:
 
 
 @command(
-    "LOLWUT", arity=-1, flags="fast", since="5.0.0", group="server",
+    "LOLWUT", arity=-1, flags="readonly fast", since="5.0.0", group="server",
     summary="Displays the Redis version that this node is compatible with.",
 )  # fmt: skip
 def lolwut(session: Session, args: Arguments, now_ms: int) -> bytes:
@@ -159,14 +159,6 @@ LONGEST_SLEEP_MS = 3_600_000
 )  # fmt: skip
 def debug_error(session: Session, args: Arguments, now_ms: int) -> bytes:
     raise CommandError(printable(args[2]))
-
-
-@command(
-    "DEBUG ERROR", arity=3, flags="admin noscript loading stale", since="1.0.0", group="server",
-    summary="Answers an error with this text.",
-)  # fmt: skip
-def debug_error(session: Session, args: Arguments, now_ms: int) -> bytes:
-    raise CommandError(printable(args[2]).replace("\r", " ").replace("\n", " "))
 
 
 @command(

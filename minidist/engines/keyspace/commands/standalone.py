@@ -1,8 +1,9 @@
-"""What a node that stands alone, and keeps nothing on disk, answers to those who ask for files, replicas or modules.
+"""What a node that stands alone answers to those who ask for files, replicas or modules.
 
-Nothing fails that a program may send as a matter of course, since nothing is wrong: SAVE and its kin have nothing to
-write and say that it is done, as Redis would with an empty `save` and nobody to read the file; LASTSAVE tells when. WAIT
-waits for replicas that never come. What would need another node or a module is refused.
+Nothing fails that a program may send as a matter of course, since nothing is wrong: without a file for snapshots
+(`service.snapshots`), SAVE and its kin have nothing to write and say that it is done, as Redis would with an empty
+`save` and nobody to read the file; LASTSAVE tells when. WAIT waits for replicas that never come. What would need
+another node or a module is refused.
 """
 
 from minidist.engines.keyspace.arguments import integer
@@ -17,32 +18,38 @@ from minidist.wire.resp_replies import integer as integer_reply
 TABLE = CommandTable()
 command = TABLE.command
 
+UNDER_WAY = "ERR Background save already in progress"
 NO_CLUSTER = "ERR This instance has cluster support disabled"
 
 # --- files ----------------------------------------------------------------------------------------------------------
 
 
-def _saved(session: Session, now_ms: int) -> None:
-    session.service.saved_ms = now_ms
-
-
 @command(
     "SAVE", arity=1, flags="admin noscript no_multi", since="1.0.0", group="server",
-    summary="Saves the database to disk: nothing is kept on disk, so there is nothing to do.",
+    summary="Saves the database to disk, and answers when it is done; others are served meanwhile.",
 )  # fmt: skip
 def save(session: Session, args: Arguments, now_ms: int) -> bytes:
-    _saved(session, now_ms)
-    return OK
+    snapshots = session.service.snapshots
+    if snapshots is None:
+        session.service.saved_ms = now_ms
+        return OK
+    if not snapshots.start(session):
+        raise CommandError(UNDER_WAY)
+    raise Block([], object, 0, OK)
 
 
 @command(
     "BGSAVE", arity=-1, flags="admin noscript", since="1.0.0", group="server",
-    summary="Saves the database to disk in the background: nothing is kept on disk, so there is nothing to do.",
+    summary="Saves the database to disk in the background.",
 )  # fmt: skip
 def bgsave(session: Session, args: Arguments, now_ms: int) -> bytes:
     if len(args) > 2 or (len(args) == 2 and args[1].upper() != b"SCHEDULE"):
         raise CommandError(SYNTAX)
-    _saved(session, now_ms)
+    snapshots = session.service.snapshots
+    if snapshots is None:
+        session.service.saved_ms = now_ms
+    elif not snapshots.start():
+        raise CommandError(UNDER_WAY)
     return simple("Background saving started")
 
 
@@ -73,7 +80,7 @@ def _timeout_ms(text: bytes) -> int:
 
 
 @command(
-    "WAIT", arity=3, flags="blocking", since="3.0.0", group="generic",
+    "WAIT", arity=3, since="3.0.0", group="generic",
     summary="Blocks until the asynchronous replication of all preceding write commands sent by the connection is "
     "completed: there are no replicas, so only the timeout ends it.",
 )  # fmt: skip
@@ -85,7 +92,7 @@ def wait(session: Session, args: Arguments, now_ms: int) -> bytes:
 
 
 @command(
-    "WAITAOF", arity=4, flags="blocking", since="7.2.0", group="generic",
+    "WAITAOF", arity=4, flags="noscript", since="7.2.0", group="generic",
     summary="Blocks until all of the preceding write commands sent by the connection are written to the append-only "
     "file of the master and/or replicas: there are none, so only the timeout ends it.",
 )  # fmt: skip
