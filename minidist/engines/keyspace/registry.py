@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from minidist.engines.keyspace.errors import unknown_subcommand, wrong_arity
+from minidist.engines.keyspace.errors import unknown_command, unknown_subcommand, wrong_arity
 from minidist.wire.resp_plain import Command as Arguments
 from minidist.wire.resp_plain import strict_integer
 from minidist.wire.resp_replies import array, simple
@@ -244,6 +244,16 @@ class CommandTable:
         while (found := self.by_bytes.get(name) or self.by_bytes.get(name.upper())) is None and self.pending:
             self.load_next()
         return found
+
+    def called(self, args: Arguments) -> Command:
+        """The command that these arguments call. Raises CommandError for an unknown one or a wrong number of them."""
+        command = self.find(args[0])
+        if command is None:
+            raise unknown_command(args)
+        if not command.least <= len(args) <= command.most:
+            command.rejected_calls += 1
+            raise wrong_arity(command.name.lower())
+        return command
 
     def load_next(self) -> None:
         """Add the commands of the first module that waits, and tell `on_load` of them."""

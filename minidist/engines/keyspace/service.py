@@ -16,14 +16,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from minidist.engines.keyspace import events
-from minidist.engines.keyspace.errors import (
-    NO_AUTH,
-    OUT_OF_MEMORY,
-    CommandError,
-    Postponed,
-    unknown_command,
-    wrong_arity,
-)
+from minidist.engines.keyspace.errors import NO_AUTH, OUT_OF_MEMORY, CommandError, Postponed
 from minidist.engines.keyspace.eviction import Policy
 from minidist.engines.keyspace.keyspace import Keyspace
 from minidist.engines.keyspace.outputs import ALARM, Output, Push, Release, Resume
@@ -249,12 +242,7 @@ class Service:
 
     def _admitted(self, session: Session, args: Arguments, now_ms: int) -> Command:
         """The command that these arguments call, if this session may call it now. Raises CommandError, Postponed."""
-        command = self.table.find(args[0])
-        if command is None:
-            raise unknown_command(args)
-        if not command.least <= len(args) <= command.most:
-            command.rejected_calls += 1
-            raise wrong_arity(command.name.lower())
+        command = self.table.called(args)
         innermost = self._innermost(command, args)
         if not session.authenticated and "no_auth" not in command.flags:
             command.rejected_calls += 1
