@@ -21,6 +21,8 @@ FAULTS_PER_MINUTE = (3.0, 15.0)
 QUIET_S = 1.0
 SLOW_BEFORE_POWER_LOSS = 0.5
 RESET_WHEN_REFUSING = 0.5
+# Of the partitions, how many split a group of peers, if there is one of so many nodes.
+SPLITS, LEAST_SPLIT = 0.4, 3
 RESET_MS = 50
 # What has to take effect for a run to count: faults, and kinds of them.
 ENOUGH_FAULTS, ENOUGH_KINDS = 3, 2
@@ -94,16 +96,30 @@ def partners(cluster: SimCluster, node: SimNode) -> list[str]:
     related = [
         name
         for name, group in groups.items()
-        if name in ours.depends_on
-        or ours.name in group.depends_on
-        or (group is ours and node.kind is not None and hasattr(node.kind.config_type, "peers"))
+        if name in ours.depends_on or ours.name in group.depends_on or (group is ours and _are_peers(node))
     ]
     found = [each.name for name in related for each in cluster.groups[name] if each is not node]
     return found or [each.name for each in cluster.nodes if each is not node]
 
 
+def _are_peers(node: SimNode) -> bool:
+    """Whether the nodes of its group talk to each other."""
+    return node.kind is not None and hasattr(node.kind.config_type, "peers")
+
+
 def _partition(cluster: SimCluster, rng: random.Random) -> Spec | None:
-    return _pair(cluster, rng) | ({"one_way": True} if rng.random() < 0.3 else {})
+    """A node, or a pair, is cut off; or a group of peers falls into two."""
+    groups = [name for name, nodes in cluster.groups.items() if len(nodes) >= LEAST_SPLIT and _are_peers(nodes[0])]
+    where = _split(cluster, rng.choice(groups), rng) if groups and rng.random() < SPLITS else _pair(cluster, rng)
+    return where | ({"one_way": True} if rng.random() < 0.3 else {})
+
+
+def _split(cluster: SimCluster, group: str, rng: random.Random) -> Spec:
+    """A minority (or one half) of a group against the rest; clients reach both sides, or one of them."""
+    nodes = [node.name for node in cluster.groups[group]]
+    few = sorted(rng.sample(nodes, rng.randint(1, len(nodes) // 2)))
+    many = [name for name in nodes if name not in few]
+    return {"sides": rng.choice([[few, many], [few, [*many, CLIENTS]], [many, [*few, CLIENTS]]])}
 
 
 def _delay(cluster: SimCluster, rng: random.Random) -> Spec | None:

@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 
 from minidist.cluster import demo
-from minidist.cluster.topology import parse
+from minidist.cluster.topology import Group, parse
 from minidist.engines.checking import Budget, check
 from minidist.engines.checking.history import read
 from minidist.engines.checking.verdict import Judgement
-from minidist.runtime.config import Address, Config, option
+from minidist.runtime.config import Address, ClusterConfig, Config, option
 from minidist.runtime.disk.port import DiskFull
 from minidist.runtime.disk.recordlog import RecordLog
 from minidist.runtime.faults.spec import FaultError
@@ -106,6 +106,43 @@ def test_partners_are_those_who_talk_to_each_other(cluster):
     assert ("edge-1", "web-1") in pairs
     assert ("cache-1", CLIENTS) in pairs
     assert ("web-1", "web-2") not in pairs
+
+
+@dataclass(frozen=True, kw_only=True)
+class VoterConfig(ClusterConfig):
+    component = "voter"
+
+    listen: Address = option(Address("127.0.0.1", 7000), "Nobody.")
+
+
+class Voter(Node):
+    """One of a group of peers."""
+
+    config_type = VoterConfig
+
+
+def test_partitions_split_a_group_of_peers():
+    with World(1) as world:
+        cluster = SimCluster(world)
+        cluster.add_group(Group("voter", "voter", replicas=5), kind=Voter)
+        drawn = [spec for seed in range(50) for spec in draw(cluster, random.Random(seed), 60.0)]
+        splits = [spec["sides"] for spec in drawn if "sides" in spec]
+        assert Schedule(cluster).declare(drawn)
+    sizes = {tuple(sorted(sum(name != CLIENTS for name in side) for side in sides)) for sides in splits}
+    assert sizes == {(1, 4), (2, 3)}
+    assert {CLIENTS in few for few, _ in splits} == {False}
+    assert {CLIENTS in many for _, many in splits} == {True, False}
+    assert any(spec["kind"] == "partition" and "sides" not in spec for spec in drawn)
+
+
+def test_nodes_that_do_not_talk_to_each_other_are_not_split(cluster):
+    assert not any("sides" in spec for seed in range(50) for spec in draw(cluster, random.Random(seed), 60.0))
+
+
+def test_what_a_scenario_cannot_use_is_not_drawn(cluster):
+    for seed in range(50):
+        specs = draw(cluster, random.Random(seed), 60.0, without=("reply", "kill"))
+        assert {spec["kind"] for spec in specs}.isdisjoint({"reply", "kill"})
 
 
 def test_the_wrong_fault_of_a_list_is_named(cluster):

@@ -20,6 +20,7 @@ from typing import Any
 from cache_clients import Client, Deed, Refused, Stage, number
 from cache_strings_judges import ACCOUNTS, COUNTER, FENCE, LOCK, OPENING, REGISTERS, judge
 from redis.asyncio import Redis
+from redis.exceptions import RedisError
 
 CLIENTS = 6
 LIFETIME_MS = (30, 3000)
@@ -185,23 +186,26 @@ class User(Client):
         if not lent.is_ok or self.link is None:
             return
 
-        async with self.link.redis.pipeline() as pipe:
+        try:
+            async with self.link.redis.pipeline() as pipe:
+                await self.watch_and_execute(pipe, lent)
+        except (RedisError, OSError):
+            await self.drop()  # not even UNWATCH, which redis-py sends at the end, came through
 
-            async def watch(redis: Redis) -> int | None:
-                await pipe.watch(key)
-                return number(await pipe.get(key))
+    async def watch_and_execute(self, pipe: Any, lent: Deed) -> None:
+        async def watch(redis: Redis) -> str | None:
+            await pipe.watch(lent.key)
+            return await pipe.get(lent.key)
 
-            watched = await self.do("watch", key, watch)
-            if not watched.is_ok or watched.result is None:
-                return
+        async def execute(redis: Redis) -> None:
+            pipe.multi()
+            pipe.set(f"m-{self.name}", lent.value[0])
+            await pipe.execute()
+
+        watched = await self.do("watch", lent.key, watch)
+        if watched.is_ok and watched.result is not None:
             await asyncio.sleep(self.random.uniform(0, 1.5))
-
-            async def execute(redis: Redis) -> None:
-                pipe.multi()
-                pipe.set(f"m-{self.name}", lent.value[0])
-                await pipe.execute()
-
-            done = await self.do("execute", key, execute)
+            done = await self.do("execute", lent.key, execute)
             done.more = lent
 
 

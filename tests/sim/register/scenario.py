@@ -15,6 +15,9 @@ COUNTER = "c0"
 THINK_S = (0.02, 0.3)
 TIMEOUT_S = 2.5
 TRIES = 2  # an operation without an answer is asked of another node, under the same number
+GIVES_UP = 0.3  # or the client leaves it in doubt
+# Some cannot wait: they go while the answer is on its way, or before the request has arrived.
+HURRIES, HURRY_S = 0.04, (0.0005, 0.02)
 
 
 class NoAnswer(Exception):
@@ -53,9 +56,11 @@ class Client:
             token = history.invoke(self.process, f, key, value)
             line = f"{word} {key} {value} {self.name}/{self.sequence}"
         asked = 0
-        for _ in range(TRIES):
+        hurries = self.random.random() < HURRIES
+        timeout_s = self.random.uniform(*HURRY_S) if hurries else TIMEOUT_S
+        for _ in range(1 if hurries or self.random.random() < GIVES_UP else TRIES):
             try:
-                outcome, text = await self.ask(line)
+                outcome, text = await self.ask(line, timeout_s)
             except NoAnswer as error:
                 outcome, text = ("unsent" if error.args[0] == "unsent" else "UNKNOWN"), str(error)
             if outcome == "OK":
@@ -70,7 +75,7 @@ class Client:
         else:
             history.fail(token, text)
 
-    async def ask(self, line):
+    async def ask(self, line, timeout_s):
         try:
             async with asyncio.timeout(TIMEOUT_S):
                 if self.connection is None:
@@ -80,7 +85,7 @@ class Client:
             raise NoAnswer("unsent") from None
         reader, writer = self.connection
         try:
-            async with asyncio.timeout(TIMEOUT_S):
+            async with asyncio.timeout(timeout_s):
                 writer.write(f"{line}\n".encode())
                 answer = await reader.readline()
         except (OSError, TimeoutError) as error:
