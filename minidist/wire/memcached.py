@@ -13,6 +13,7 @@ LONGEST_LINE_BYTES = 64 * 1024
 LONGEST_KEY_BYTES = 250
 KEYS_AT_ONCE = 64
 STORING = frozenset({b"set", b"add", b"replace", b"append", b"prepend", b"cas"})
+META = frozenset({b"mg", b"ms", b"md", b"ma", b"mn", b"me"})
 READING = frozenset({b"get", b"gets", b"gat", b"gats"})
 BAD_FORMAT = b"CLIENT_ERROR bad command line format\r\n"
 BAD_CHUNK = b"CLIENT_ERROR bad data chunk\r\n"
@@ -99,6 +100,8 @@ class RequestReader:
             found.append(Refused(b"ERROR\r\n"))
         elif words[0] in STORING:
             self._begin_block(words, found)
+        elif words[0] == b"ms":
+            self._begin_meta_block(words, found)
         elif words[0] in READING:
             self._split_reading(words, found)
         else:
@@ -128,6 +131,16 @@ class RequestReader:
         else:
             self._storing = (words, length)
 
+    def _begin_meta_block(self, words: list[bytes], found: list[Request | Refused]) -> None:
+        """ms KEY LENGTH FLAG…; what is wrong with the flags is said when the block has been read."""
+        if len(words) < 3 or not words[2].isdigit() or len(words[2]) > 10:
+            found.append(Refused(BAD_FORMAT if len(words) > 1 else b"ERROR\r\n"))
+        elif int(words[2]) > self.longest_block:
+            self._skip = int(words[2]) + 2
+            found.append(Refused(TOO_LARGE))
+        else:
+            self._storing = (words, int(words[2]))
+
     def _take_block(self, words: list[bytes], length: int, found: list[Request | Refused]) -> bool:
         buffer = self._buffer
         if len(buffer) < length + 2:
@@ -154,8 +167,9 @@ class MemcachedInspector:
             end += 1
             if not words:
                 break
-            if words[0] in STORING and len(words) > 4 and words[4].isdigit():
-                end += int(words[4]) + 2
+            at_length = 2 if words[0] == b"ms" else 4
+            if (words[0] in STORING or words[0] == b"ms") and len(words) > at_length and words[at_length].isdigit():
+                end += int(words[at_length]) + 2
                 if end > len(buffer):
                     break
             key = words[2 if words[0] in (b"gat", b"gats") else 1] if len(words) > 2 - (words[0] in READING) else b""

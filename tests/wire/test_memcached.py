@@ -21,7 +21,9 @@ DIALOGUE = (
     b"cas k 0 0 1 17 noreply\r\nz\r\nset bad 0 0 2\r\nabc\r\n\r\nversion\n"
     + b"set "
     + b"k" * 251
-    + b" 0 0 1\r\nincr n 1\r\n"
+    + b" 0 0 1\r\nincr n 1\r\nms k 4 T0 q\r\na\r\nb\r\nmg k v\r\nms big 9999\r\n"
+    + b"y" * 9999
+    + b"\r\nms k\r\nms\r\nmn\r\n"
 )
 ANSWERS = [
     Request([b"set", b"k", b"5", b"0", b"4"], b"a\r\nb"),
@@ -33,6 +35,12 @@ ANSWERS = [
     Request([b"version"]),
     Refused(BAD_FORMAT),
     Request([b"incr", b"n", b"1"]),
+    Request([b"ms", b"k", b"4", b"T0", b"q"], b"a\r\nb"),
+    Request([b"mg", b"k", b"v"]),
+    Refused(TOO_LARGE),
+    Refused(BAD_FORMAT),
+    Refused(b"ERROR\r\n"),
+    Request([b"mn"]),
 ]
 
 
@@ -83,8 +91,11 @@ def test_what_ends_the_connection(data):
 
 def test_the_inspector_names_requests():
     inspector = MemcachedInspector()
-    data = b"set k 0 0 3\r\nabc\r\ngats 5 j i\r\nversion\r\nget par"
+    data = b"set k 0 0 3\r\nabc\r\ngats 5 j i\r\nversion\r\nms m 2 T0\r\n\r\n\r\nmg m v\r\nget par"
     found = inspector.requests(data)
-    assert [(name, key) for name, key, _ in found] == [("SET", "k"), ("GATS", "j"), ("VERSION", "")]
-    assert [data[end - 2 : end] for *_, end in found] == [b"\r\n"] * 3
+    assert [(name, key) for name, key, _ in found] == [
+        *(("SET", "k"), ("GATS", "j"), ("VERSION", "")),
+        *(("MS", "m"), ("MG", "m")),
+    ]
+    assert [data[end - 2 : end] for *_, end in found] == [b"\r\n"] * 5
     assert inspector.error_reply(b"get k\r\n", "busy\nnow") == b"SERVER_ERROR busy now\r\n"

@@ -15,7 +15,7 @@ from minidist.engines.keyspace.database import Database, Watch
 from minidist.engines.keyspace.service import Service
 from minidist.engines.keyspace.tables import NEVER, Entry
 from minidist.engines.keyspace.texts import Flagged, is_string, text
-from minidist.wire.memcached import BAD_FORMAT, READING, STORING, Request
+from minidist.wire.memcached import BAD_FORMAT, META, READING, STORING, Request
 
 THIRTY_DAYS_S = 30 * 24 * 3600
 MOST_IDS = 10_000
@@ -61,6 +61,10 @@ class Memcached:
             evictor.count_uses(self.database, keys_of(words), now_ms)
         if name in READING:
             return self._read(request, now_ms)
+        if name in META:
+            from minidist.engines.keyspace import memcached_meta  # few clients speak it
+
+            return memcached_meta.run(self, words, request.block, now_ms)
         noreply = len(words) > 1 and words[-1] == b"noreply"
         if noreply:
             words = words[:-1]
@@ -94,31 +98,44 @@ class Memcached:
         if entry is None or not is_string(entry):
             return b""
         if expires_ms is not None:
-            self._expire(key, entry, expires_ms, now_ms)
+            self._touch_or_remove(key, entry, expires_ms, now_ms)
         value = text(entry)
         flags = value.flags if isinstance(value, Flagged) else 0
-        unique = b" %d" % self._unique(key, now_ms) if with_id else b""
+        unique = b" %d" % self.unique(key, now_ms) if with_id else b""
         return b"VALUE %b %d %d%b\r\n%b\r\n" % (key, flags, len(value), unique, value)
 
-    def _expire(self, key: bytes, entry: Entry, expires_ms: int, now_ms: int) -> None:
+    def _touch_or_remove(self, key: bytes, entry: Entry, expires_ms: int, now_ms: int) -> None:
         if expires_ms <= now_ms:
             self.database.remove(key)
         else:
-            self.database.set_expiry(key, entry, expires_ms)
-            self.database.changed(key)
+            self.touch(key, entry, expires_ms)
+
+    def touch(self, key: bytes, entry: Entry, expires_ms: int) -> None:
+        """Give a key another lifetime. That is a change for everybody but for who has a unique id of the value."""
+        known = self._ids.get(key)
+        holds = known is not None and not known[1].changed
+        self.database.set_expiry(key, entry, expires_ms)
+        self.database.changed(key)
+        if known is not None and holds:
+            known[1].changed = False
 
     # --- unique ids -------------------------------------------------------------------------------------------------
 
-    def _unique(self, key: bytes, now_ms: int) -> int:
+    def unique(self, key: bytes, now_ms: int) -> int:
+        """The id of a key's present value."""
         known = self._ids.get(key)
         if known is not None and not known[1].changed:
             return known[0]
+        self._last_id += 1
+        self.set_unique(key, self._last_id, now_ms)
+        return self._last_id
+
+    def set_unique(self, key: bytes, number: int, now_ms: int) -> None:
+        """Let this be the id of a key's present value."""
         self._forget_id(key)
         if len(self._ids) >= MOST_IDS:
             self._forget_id(next(iter(self._ids)))
-        self._last_id += 1
-        self._ids[key] = (self._last_id, self.database.watch(key, now_ms))
-        return self._last_id
+        self._ids[key] = (number, self.database.watch(key, now_ms))
 
     def _forget_id(self, key: bytes) -> None:
         known = self._ids.pop(key, None)
@@ -149,7 +166,7 @@ class Memcached:
         if expires_ms <= now_ms:
             self.database.remove(key)
             return b"STORED\r\n"
-        self._put(key, Flagged.of(block, flags), now_ms, expires_ms)
+        self.put(key, Flagged.of(block, flags), now_ms, expires_ms)
         return b"STORED\r\n"
 
     def _refusal(self, words: list[bytes], entry: Entry | None, now_ms: int) -> bytes:
@@ -167,9 +184,10 @@ class Memcached:
             return WRONG_TYPE
         return b""
 
-    def _put(self, key: bytes, value: bytes, now_ms: int, expires_ms: int) -> None:
-        self.database.put(key, value, now_ms, expires_ms)
+    def put(self, key: bytes, value: bytes, now_ms: int, expires_ms: int) -> Entry:
+        entry = self.database.put(key, value, now_ms, expires_ms)
         self.database.notify(events.STRING, b"set", key)
+        return entry
 
     # --- the others -------------------------------------------------------------------------------------------------
 
@@ -189,7 +207,7 @@ class Memcached:
         entry = self.database.find(words[1], now_ms)
         if entry is None:
             return b"NOT_FOUND\r\n"
-        self._expire(words[1], entry, expires_ms, now_ms)
+        self._touch_or_remove(words[1], entry, expires_ms, now_ms)
         return b"TOUCHED\r\n"
 
     def _count(self, words: list[bytes], now_ms: int) -> bytes:
@@ -201,15 +219,11 @@ class Memcached:
         entry = self.database.find(words[1], now_ms)
         if entry is None:
             return b"NOT_FOUND\r\n"
-        before = text(entry) if is_string(entry) else b""
-        digits = before.rstrip(b" ")
-        if not digits.isdigit() or int(digits) > LARGEST:
+        done = counted(entry, int(words[2]), decrement=words[0] == b"decr")
+        if done is None:
             return NOT_A_NUMBER
-        delta = int(words[2])
-        after = (int(digits) + delta) & LARGEST if words[0] == b"incr" else max(int(digits) - delta, 0)
-        number = b"%d" % after
-        flags = before.flags if isinstance(before, Flagged) else 0
-        self._put(words[1], Flagged.of(number.ljust(len(before)), flags), now_ms, entry.expires_ms)
+        number, value = done
+        self.put(words[1], value, now_ms, entry.expires_ms)
         return number + b"\r\n"
 
     def _flush(self, words: list[bytes], now_ms: int) -> bytes:
@@ -290,8 +304,24 @@ COMMANDS: dict[bytes, Callable[[Memcached, list[bytes], int], bytes]] = {
 }
 
 
+def counted(entry: Entry, delta: int, *, decrement: bool) -> tuple[bytes, bytes] | None:
+    """A number after a change, and the value to be stored for it; None where there is no number."""
+    before = text(entry) if is_string(entry) else b""
+    digits = before.rstrip(b" ")
+    if not digits.isdigit() or int(digits) > LARGEST:
+        return None
+    after = max(int(digits) - delta, 0) if decrement else (int(digits) + delta) & LARGEST
+    number = b"%d" % after
+    flags = before.flags if isinstance(before, Flagged) else 0
+    return number, Flagged.of(number.ljust(len(before)), flags)
+
+
 def keys_of(words: list[bytes]) -> list[bytes]:
     """The keys that a request names."""
+    if words[0] in META:
+        from minidist.engines.keyspace import memcached_meta
+
+        return memcached_meta.keys_of(words)
     if words[0] in (b"gat", b"gats"):
         return words[2:]
     return words[1:] if words[0] in READING else words[1:2]

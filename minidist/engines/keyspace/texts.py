@@ -30,17 +30,20 @@ def is_string(entry: Entry) -> bool:
 
 
 class Flagged(bytes):
-    """A string that was stored with memcached's flags, which are not 0."""
+    """A string with memcached's flags, or with what its meta commands know of it (memcached_meta.py)."""
 
-    flags: int
+    flags: int = 0
+    stale: bool = False
+    won: bool = False  # a client has been told to fetch it anew
+    fetched: bool = False
 
     @classmethod
-    def of(cls, value: bytes, flags: int) -> bytes:
-        """The value with its flags; plain bytes where there are none."""
-        if not flags:
+    def of(cls, value: bytes, flags: int, *, stale: bool = False, won: bool = False) -> bytes:
+        """The value with its flags and marks; plain bytes where there are none."""
+        if not (flags or stale or won):
             return bytes(value)
         flagged = cls(value)
-        flagged.flags = flags
+        flagged.flags, flagged.stale, flagged.won = flags, stale, won
         return flagged
 
     @property
