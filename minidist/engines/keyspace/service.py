@@ -223,9 +223,8 @@ class Service:
         try:
             command = self._admitted(session, args, now_ms)
         except CommandError as problem:
-            if session.transaction is None:
-                raise
-            session.transaction.refused = True
+            if session.transaction is not None:
+                session.transaction.refused = True
             if args[0].upper() != b"EXEC":
                 raise
             session.leave_transaction()

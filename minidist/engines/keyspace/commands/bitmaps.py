@@ -51,6 +51,8 @@ def setbit(session: Session, args: Arguments, now_ms: int) -> bytes:
     entry = database.find(key, now_ms)
     bits = bits_of(entry)
     before = get_bit(bits, offset)
+    if entry is not None and offset < 8 * len(bits) and bool(before) == (given == b"1"):
+        return ONE if before else ZERO  # nothing changes, also for those who watch the key
     at, mask = offset >> 3, 0x80 >> (offset & 7)
     byte = bits[at] if at < len(bits) else 0
     byte = byte | mask if given == b"1" else byte & ~mask

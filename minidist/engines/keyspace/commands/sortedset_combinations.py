@@ -54,12 +54,12 @@ class Input:
                 yield member, defined(SET_SCORE * self.weight)
 
     def score(self, member: bytes) -> float | None:
-        """A member's score times the weight, if it is there."""
+        """A member's score times the weight, if it is there; NaN for infinity times 0, which makes a sum 0."""
         if isinstance(self.value, SortedSet):
             score = self.value.score(member)
         else:
             score = SET_SCORE if self.value is not None and member in self.value else None
-        return None if score is None else defined(score * self.weight)
+        return None if score is None else score * self.weight
 
 
 @dataclass(slots=True)
