@@ -88,6 +88,18 @@ def _cache_expired_read(real: Any, database: Any, key: bytes, now_ms: int) -> An
     return real(database, key, now_ms - 200)
 
 
+def _cache_reads_an_old_clock(real: Any, round_: Any) -> None:
+    """Now and then the commands of a round see the time of half a second ago."""
+    real(round_)
+    if random.random() < 0.05:
+        round_.now_ms -= 500
+
+
+def _cache_skips_a_message(real: Any, publishing: Any, sessions: Any, words: Any) -> int:
+    """Now and then a message does not go out."""
+    return real(publishing, [] if random.random() < 0.05 else sessions, words)  # type: ignore[no-any-return]
+
+
 def _cache_exec_ignores_expiry(real: Any, session: Any, now_ms: int) -> bool:
     """EXEC looks whether a watched key was changed, and not whether it has expired meanwhile."""
     return bool(real(session, 0))
@@ -165,6 +177,18 @@ BUGS: tuple[Bug, ...] = (
         "minidist.engines.keyspace.database:Database.peek",
         _cache_expired_read,
         "a key is there for a moment longer than its lifetime",
+    ),
+    Bug(
+        "cache-reads-an-old-clock",
+        "minidist.components.cache.server:Round.begin",
+        _cache_reads_an_old_clock,
+        "commands see, now and then, what the time was half a second ago",
+    ),
+    Bug(
+        "cache-skips-a-message",
+        "minidist.engines.keyspace.publishing:Publishing._send",
+        _cache_skips_a_message,
+        "a message is not sent to those who have subscribed",
     ),
     Bug(
         "cache-exec-ignores-expiry",

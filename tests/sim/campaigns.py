@@ -38,11 +38,13 @@ CACHE_SEEDS, TWICE_SEEDS = range(1, 1001), range(1, 51)
 PLACES = {
     **{bug.name: REGISTER for bug in BUGS if bug.name.startswith("register-")},
     "cache-expired-read": CACHE["strings"],
+    "cache-reads-an-old-clock": CACHE["strings"],
     "cache-exec-ignores-expiry": CACHE["strings"],
     "cache-exec-ignores-watch": CACHE["strings"],
     "cache-half-a-transaction": CACHE["strings"],
     "cache-feeds-the-dead": CACHE["blocking"],
     "cache-serves-last-first": CACHE["blocking"],
+    "cache-skips-a-message": CACHE["blocking"],
     "cache-evicts-what-must-stay": CACHE["eviction"],
     "cache-passes-its-limit": CACHE["eviction"],
     "cache-keeps-a-removed-field": CACHE["types"],

@@ -10,11 +10,19 @@ from minidist.sim.scenario import load
 WORKLOADS = {"strings": [1, 2, 3], "blocking": [1, 2, 3], "eviction": [1, 2, 3, 4], "types": [1, 2]}
 BUGS = {
     "cache-expired-read": ("strings", "had expired", "expired and still read", "two holders"),
+    "cache-reads-an-old-clock": (
+        "strings",
+        "expired and still read",
+        "lost before its time",
+        "had expired",
+        "two holders",
+    ),
     "cache-exec-ignores-expiry": ("strings", "had expired"),
     "cache-exec-ignores-watch": ("strings", "had expired", "two holders", "half of a transfer", "read"),
     "cache-half-a-transaction": ("strings", "half of a transfer"),
     "cache-feeds-the-dead": ("blocking", "is gone, and nobody"),
     "cache-serves-last-first": ("blocking", "served first"),
+    "cache-skips-a-message": ("blocking", "left out"),
     "cache-evicts-what-must-stay": ("eviction", "not as it was left"),
     "cache-passes-its-limit": ("eviction", "bytes were in use"),
     "cache-keeps-a-removed-field": ("types", "instead of"),
