@@ -194,7 +194,7 @@ class TestAsyncio:
                 with pytest.raises(redis.WatchError):
                     await pipe.execute()
             assert [key async for key in client.scan_iter("k*")] == ["k"]
-            assert (await client.info())["server_name"] == "minidist"
+            assert "minidist_version" in await client.info()
 
     async def test_many_at_once(self, port):
         import asyncio

@@ -2,7 +2,8 @@
 
 The names are the aliases of the options (config.py), so nothing is listed twice: sizes are plain bytes, durations whole
 seconds. `requirepass` is the default user's password. A few settings that clients look for are answered as they are
-here, and cannot be changed.
+here, and cannot be changed. The sizes at which Redis changes a value's encoding are kept and shown, since programs set
+them as a matter of course, and mean nothing: values are not stored in those ways.
 """
 
 import dataclasses
@@ -18,6 +19,24 @@ from minidist.wire.resp_plain import strict_integer
 
 FIXED = {"appendonly": "no", "save": "", "maxmemory-samples": "64", "hz": "10"}
 FIXED |= {"acllog-max-len": "128", "acl-pubsub-default": "resetchannels"}
+
+# With the defaults of Redis 7.2 (redis.conf).
+KEPT = {
+    "hash-max-listpack-entries": "512",
+    "hash-max-listpack-value": "64",
+    "hll-sparse-max-bytes": "3000",
+    "list-compress-depth": "0",
+    "list-max-listpack-size": "-2",
+    "set-max-intset-entries": "512",
+    "set-max-listpack-entries": "128",
+    "set-max-listpack-value": "64",
+    "stream-node-max-bytes": "4096",
+    "stream-node-max-entries": "100",
+    "zset-max-listpack-entries": "128",
+    "zset-max-listpack-value": "64",
+}
+# What some of them were called before Redis 7.
+OLD_NAMES = {name.replace("listpack", "ziplist"): name for name in KEPT if "listpack" in name and name[:4] != "set-"}
 
 OPTIONS = {alias: each for each in options_of(CacheConfig).values() for alias in each.aliases}
 
@@ -39,25 +58,31 @@ class CacheSettings:
         self._apply = apply
         self._address = address
         self.users = users
+        self._kept = dict(KEPT)
 
     def values(self) -> dict[str, str]:
         config, address = self._config(), self._address()
         shown = {name: shown_value(each, getattr(config, each.name)) for name, each in OPTIONS.items()}
         shown |= {"bind": address.host, "port": str(address.port), "unixsocket": address.path}
         shown["requirepass"] = self.users.requirepass.decode("utf-8", "surrogateescape")
+        shown |= self._kept | {old: self._kept[name] for old, name in OLD_NAMES.items()}
         return dict(sorted((shown | FIXED).items()))
 
     def change(self, values: dict[str, str]) -> None:
         """All of them or none. Raises CommandError in Redis' words."""
         config = self._config()
         known = self.values()
+        kept = dict(self._kept)
         for name, text in values.items():
             if name not in known:
                 raise CommandError(f"ERR Unknown option or number of arguments for CONFIG SET - '{name}'")
             if name in OPTIONS:
                 config = changed_config(config, name, text)
+            elif (new_name := OLD_NAMES.get(name, name)) in KEPT:
+                kept[new_name] = kept_number(name, text)
             elif name != "requirepass" and text != known[name]:
                 raise refusal(name, "can't set immutable config")
+        self._kept = kept
         if config is not self._config():
             self._apply(config)
         if "requirepass" in values:
@@ -100,6 +125,12 @@ def changed_config(config: CacheConfig, name: str, text: str) -> CacheConfig:
         return dataclasses.replace(config, **{option.name: option.read(text, name)})
     except ConfigError:
         raise refusal(name, _expected(option, text)) from None
+
+
+def kept_number(name: str, text: str) -> str:
+    if strict_integer(text.encode("utf-8", "surrogateescape")) is None:
+        raise refusal(name, "argument couldn't be parsed into an integer")
+    return text
 
 
 def refusal(name: str, why: str) -> CommandError:

@@ -104,7 +104,6 @@ class CacheService(Service):
         facts = self.facts()
         return {
             "redis_version": self.redis_version,
-            "server_name": self.server_name,
             "minidist_version": facts.version,
             "redis_mode": "standalone",
             "arch_bits": 64,

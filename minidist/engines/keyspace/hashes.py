@@ -6,7 +6,7 @@ from minidist.engines.keyspace.members import Members
 from minidist.engines.keyspace.memory import BYTES_OBJECT
 
 # Redis keeps a hash up to this size in one piece, and says so in OBJECT ENCODING.
-COMPACT_FIELDS = 128
+COMPACT_FIELDS = 512
 COMPACT_BYTES = 64
 
 

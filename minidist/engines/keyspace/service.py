@@ -57,7 +57,6 @@ RUNS_OTHERS = frozenset({"EVAL", "EVALSHA", "EVAL_RO", "EVALSHA_RO", "FCALL", "F
 class Service:
     """What all sessions of a node share. `table` is copied, so that each node counts for itself."""
 
-    server_name = "minidist"
     redis_version = "7.2.4"  # what clients are told
 
     def __init__(self, table: CommandTable, databases: int, rng: random.Random) -> None:
