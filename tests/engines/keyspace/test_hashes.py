@@ -152,8 +152,8 @@ def test_a_sample_has_no_field_twice(count):
 
 def test_encoding():
     assert filled(1).encoding == "listpack"
-    assert filled(128).encoding == "listpack"
-    assert filled(129).encoding == "hashtable"
+    assert filled(512).encoding == "listpack"
+    assert filled(513).encoding == "hashtable"
     fields = Hash()
     fields.set(b"a", b"x" * 64)
     assert fields.encoding == "listpack"
