@@ -1,4 +1,9 @@
-"""The options of a cache node. Where Redis has a setting of that meaning, its name is an alias and works in CONFIG."""
+"""The options of a cache node.
+
+Where Redis has a setting of that meaning, its name is an alias, and works in CONFIG GET; those that are `live` can be
+changed by CONFIG SET. What goes together (a backing store, snapshots) is checked in `validate`, so that a node never
+starts with an option that would have no effect.
+"""
 
 import re
 from dataclasses import dataclass
@@ -100,6 +105,14 @@ class CacheConfig(Config):
         aliases=("latency-monitor-threshold",), live=True, minimum=0, maximum=MOST, why="Redis' default",
     )  # fmt: skip
 
+    snapshot: str = option(
+        "", "File in --data-dir, in Redis' RDB format, that is loaded at the start and written at the end (and on "
+        "BGSAVE).", aliases=("dbfilename",), why="off: a cache may be lost; redis-server's dump.rdb can be given",
+    )  # fmt: skip
+    snapshot_interval: Duration = option(
+        Duration(0), "How often it is written besides; 0 for never.", clock="service", live=True,
+        why="the one at the end is enough, unless the process is killed",
+    )  # fmt: skip
     backing: str = option(
         "", "Store behind the cache: http://HOST:PORT/PREFIX, redis://[USER:PASSWORD@]HOST:PORT/DATABASE or "
         "sqlite:FILE?table=TABLE. Strings of database 0 that are missing are loaded from it.", secret=True,
@@ -152,6 +165,7 @@ class CacheConfig(Config):
     def validate(self) -> None:
         super().validate()
         self._validate_backing()
+        self._validate_snapshot()
         for name, check in (("notify", parse_events), ("output_limits", parse_limits)):
             try:
                 check(getattr(self, name))
@@ -164,6 +178,14 @@ class CacheConfig(Config):
             raise ConfigError(
                 "--memcached", str(self.memcached), "only without --auth-file: its clients have no passwords"
             )
+
+    def _validate_snapshot(self) -> None:
+        if self.snapshot and not self.data_dir:
+            raise ConfigError("--snapshot", self.snapshot, "only with --data-dir")
+        if "/" in self.snapshot:
+            raise ConfigError("--snapshot", self.snapshot, "a file name: the directory is --data-dir")
+        if self.snapshot_interval and not self.snapshot:
+            raise ConfigError("--snapshot-interval", str(self.snapshot_interval), "only with --snapshot")
 
     def _validate_backing(self) -> None:
         for name in WITH_BACKING:

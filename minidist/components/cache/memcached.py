@@ -9,16 +9,41 @@ from __future__ import annotations
 from collections import deque
 from typing import TYPE_CHECKING
 
+from minidist import __version__
+from minidist.engines.keyspace.memcached import Memcached
 from minidist.runtime.connection import Connection
-from minidist.wire.memcached import Refused, Request, RequestReader
+from minidist.wire.memcached import MemcachedInspector, Refused, Request, RequestReader
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from minidist.components.cache.server import Cache
-    from minidist.engines.keyspace.memcached import Memcached
+    from minidist.runtime.clock import ClockTimer
+    from minidist.runtime.config import Address
     from minidist.runtime.endpoint import Listener
 
 COMMANDS_PER_TURN = 256
 TURN_BYTES = 64 * 1024
+
+
+async def open_memcached(node: Cache, address: Address) -> Memcached:
+    """Open the listener. Raises ListenError."""
+
+    def call_at(at_ms: int, callback: Callable[[], object]) -> ClockTimer:
+        def call() -> None:
+            callback()
+            node.perform()
+
+        return node.clock.call_at(at_ms, call)
+
+    memcached = Memcached(node.service, f"minidist-{__version__}", call_at)
+    await node.listen(
+        "memcached",
+        address,
+        lambda listener: MemcachedConnection(listener, node, memcached),
+        inspector=MemcachedInspector(),
+    )
+    return memcached
 
 
 class MemcachedConnection(Connection):

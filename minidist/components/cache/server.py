@@ -10,7 +10,7 @@ his leaving must be noticed, or the next element would be given to nobody.
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, cast
 
 from minidist import __version__
@@ -36,7 +36,7 @@ from minidist.engines.keyspace.session import Session
 from minidist.engines.keyspace.tables import NEVER
 from minidist.engines.keyspace.users import Users
 from minidist.runtime.clock import ClockTimer
-from minidist.runtime.config import Address, Config, ConfigError
+from minidist.runtime.config import Config, ConfigError
 from minidist.runtime.connection import Connection
 from minidist.runtime.endpoint import EndpointState, Listener
 from minidist.runtime.metrics import Family, Histogram
@@ -49,6 +49,7 @@ from minidist.wire.resp_replies import error
 
 if TYPE_CHECKING:
     from minidist.components.cache.backing.driver import Backing
+    from minidist.components.cache.snapshots import Snapshots
     from minidist.engines.keyspace.memcached import Memcached
 
 # Commands of one client run in one go before others get their turn: about a millisecond.
@@ -296,6 +297,11 @@ class Cache(Node):
             from minidist.components.cache.backing import driver
 
             self.backing = driver.Backing(self)
+        self.snapshots: Snapshots | None = None
+        if config.snapshot:
+            from minidist.components.cache import snapshots
+
+            self.snapshots = self.service.snapshots = snapshots.Snapshots(self)
         self.service_time = Histogram()
         self.round = Round(self.clock, self.service_time)
         self.command_limits = Limits(bulk_bytes=config.max_bulk)
@@ -308,6 +314,8 @@ class Cache(Node):
         )
         if self.backing is not None:
             await self.backing.open()
+        if self.snapshots is not None:
+            await self.snapshots.load()
         await self.listen(
             "resp",
             self.config.listen,
@@ -316,7 +324,9 @@ class Cache(Node):
             outgoing=self.round,
         )
         if self.config.memcached is not None:
-            await self._open_memcached(self.config.memcached)
+            from minidist.components.cache.memcached import open_memcached
+
+            self.memcached = await open_memcached(self, self.config.memcached)
         self._loading = asyncio.get_running_loop().call_later(LOAD_AFTER_S, self._load_commands)
 
     def _load_commands(self) -> None:
@@ -324,26 +334,6 @@ class Cache(Node):
         if self.service.table.pending:
             self.service.table.load_next()
             self._loading = asyncio.get_running_loop().call_later(0, self._load_commands)
-
-    async def _open_memcached(self, address: Address) -> None:
-        from minidist.components.cache.memcached import MemcachedConnection
-        from minidist.engines.keyspace.memcached import Memcached
-        from minidist.wire.memcached import MemcachedInspector
-
-        def call_at(at_ms: int, callback: Callable[[], object]) -> ClockTimer:
-            def call() -> None:
-                callback()
-                self.perform()
-
-            return self.clock.call_at(at_ms, call)
-
-        memcached = self.memcached = Memcached(self.service, f"minidist-{__version__}", call_at)
-        await self.listen(
-            "memcached",
-            address,
-            lambda listener: MemcachedConnection(listener, self, memcached),
-            inspector=MemcachedInspector(),
-        )
 
     def _read_users(self) -> Users:
         if not self.config.auth_file:
@@ -368,6 +358,8 @@ class Cache(Node):
     async def close_all(self) -> None:
         if self.backing is not None:
             await self.backing.close()
+        if self.snapshots is not None:
+            await self.snapshots.close()
         if self._timer is not None:
             self._timer.cancel()
         if self._loading is not None:
@@ -448,6 +440,8 @@ class Cache(Node):
 
     def configured(self, before: Config) -> None:
         self.service.configure(self.config)
+        if self.snapshots is not None:
+            self.snapshots.schedule()
         self.output_limits = parse_limits(self.config.output_limits)
         self.command_limits = Limits(bulk_bytes=self.config.max_bulk)
         for session in self.service.sessions.values():

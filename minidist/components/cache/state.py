@@ -1,4 +1,8 @@
-"""The cache's state: the RESP service with its limit and its figures. Pure; server.py gives it bytes and time."""
+"""The cache's state: the RESP service with its limit and its figures. Pure; server.py gives it bytes and time.
+
+What INFO tells is put together here, from what service and keyspace count; what it says of the process and the machine
+comes through `facts`, which the node fills in.
+"""
 
 import random
 from collections.abc import Callable
@@ -89,7 +93,13 @@ class CacheService(Service):
                 "pubsub_clients": sum(bool(each.subscriptions) for each in self.sessions.values()),
             },
             "Memory": self._about_memory(),
-            "Persistence": {"loading": 0, "rdb_changes_since_last_save": 0, "aof_enabled": 0},
+            "Persistence": {
+                "loading": 0,
+                "rdb_changes_since_last_save": 0,
+                "aof_enabled": 0,
+                "rdb_last_save_time": (self.saved_ms or self.started_ms) // 1000,
+                **({} if self.snapshots is None else self.snapshots.information()),
+            },
             "Stats": self._about_work(now_ms),
             **({} if self.strategy is None else {"Backing": self.strategy.information()}),
             "Replication": {"role": "master", "connected_slaves": 0, "master_repl_offset": 0},

@@ -36,6 +36,7 @@ from minidist.wire.resp_replies import QUEUED, error
 if TYPE_CHECKING:
     from minidist.engines.caching.strategy import Strategy
     from minidist.engines.keyspace.acl_log import AccessLog
+    from minidist.engines.keyspace.snapshots import Snapshots
     from minidist.engines.keyspace.tracking import Tracking
 
 # A longer reply ends a run, so that the shell can look at back-pressure before the next one is made.
@@ -91,7 +92,8 @@ class Service:
         self.messages_cut_off = 0  # connections that took no messages and were closed; the shell counts them
         self.errors: dict[str, int] = {}
         self.started_ms = 0
-        self.saved_ms = 0  # when SAVE was called last
+        self.snapshots: Snapshots | None = None  # where there is a file for them
+        self.saved_ms = 0  # when one was written last
         self._last_id = 0
         self._now_ms = 0
 

@@ -19,6 +19,7 @@ Source: https://github.com/redis/redis/blob/7.2/src/rdb.c
 from collections.abc import Iterator
 from copy import copy
 from itertools import islice
+from typing import Protocol
 from zlib import crc32
 
 from minidist.engines.keyspace.database import Database
@@ -26,6 +27,7 @@ from minidist.engines.keyspace.eviction import LFU_MOST, uses
 from minidist.engines.keyspace.keyspace import LARGE_BYTES, Keyspace
 from minidist.engines.keyspace.rdb_strings import Malformed, Reader, Truncated, length_bytes, string_bytes
 from minidist.engines.keyspace.serialisation import LAST_VERSION, STRING, WRITTEN_VERSION, parts_of, read_value
+from minidist.engines.keyspace.session import Session
 from minidist.engines.keyspace.tables import NEVER, Entry
 from minidist.engines.keyspace.texts import Flagged
 
@@ -43,6 +45,18 @@ STEP_ENTRIES = 200
 STEP_ELEMENTS = 500
 SLICE_BYTES = 1024 * 1024
 MOST_TRIES = 3
+
+
+class Snapshots(Protocol):
+    """Where a node's snapshots go, as its service sees it."""
+
+    def start(self, session: Session | None = None) -> bool:
+        """Begin one; False when one is under way. The session waits, and is released when it is written."""
+        ...
+
+    def information(self) -> dict[str, object]:
+        """For INFO persistence."""
+        ...
 
 
 # --- writing ----------------------------------------------------------------------------------------------------------

@@ -92,7 +92,7 @@ async def start() -> AsyncIterator[Start]:
 
     async def start(**options: Any) -> Place:
         config = from_table(CacheConfig, {"listen": "127.0.0.1:0", "log_level": "error", **options})
-        node = Cache(config, real_ports("", 1))
+        node = Cache(config, real_ports(config.data_dir, 1))
         place = Place(node, [])
         places.append(place)
         await node.start()
