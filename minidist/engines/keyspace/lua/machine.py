@@ -105,6 +105,13 @@ class Machine:
 
     # --- what the libraries ask for ---------------------------------------------------------------------------------
 
+    def type_name(self, value: Any) -> str:
+        """As Lua calls it."""
+        if value is None:
+            return "nil"
+        names = {bool: "boolean", bytes: "string", int: "number", float: "number"}
+        return names.get(value.__class__) or str(self._lua51.lua_type(value))
+
     def is_null(self, value: Any) -> bool:
         """The only userdata that a script can get hold of is cjson.null."""
         return bool(self._lua51.lua_type(value) == "userdata")
@@ -217,7 +224,8 @@ class Machine:
         self._begin(self._scripts.limit_s)
         try:
             given = self.sequence(keys), self.sequence(argv)
-            answer = self._run(script.function, *given, self._is_over, HOOK_EVERY, script.takes_arguments)
+            kind = script.takes_arguments, script.is_one_line
+            answer = self._run(script.function, *given, self._is_over, HOOK_EVERY, *kind)
         except (self._lua51.LuaMemoryError, NoRoom):
             answer = None
         except self._lua51.LuaError as problem:
@@ -271,8 +279,6 @@ class Machine:
         text = value[b"err"]
         text = printable(text) if isinstance(text, bytes) else "ERR unknown error"
         source, line = value[b"source"], value[b"line"]
-        if line is None and script.is_one_line:
-            source, line = b"@user_script", 1  # a tail call has no line of its own
         if line is None:
             return f"{text} script: {script.name}."
         return f"{text} script: {script.name}, on {printable(source)}:{int(line)}."

@@ -51,6 +51,21 @@ local function readonly(table, missing)
   return made
 end
 
+-- A tail call forgets its caller's line, which is known all the same where there is only one.
+local running, one_line
+local function only_line()
+  if one_line then return '@user_script', 1 end
+  local info = getinfo(running, 'S')
+  if info.what ~= 'main' and info.linedefined == info.lastlinedefined then return info.source, info.linedefined end
+end
+
+-- What a library complains of, with the place of its caller in front of it.
+local function complain(text)
+  if getinfo(3, 'l').currentline > 0 then error(text, 3) end
+  local source, line = only_line()
+  error(source and source:sub(2) .. ':' .. line .. ': ' .. text or text, 0)
+end
+
 -- What Redis' own functions complain of has no place in front of it.
 local function fail(text) error({err = 'ERR ' .. text}) end
 
@@ -155,20 +170,20 @@ local function library(names)
     made[name:gsub('^%a+_', '')] = function(...)
       room()
       local ok, a, b, c = raw(...)
-      if not ok then error(a, 2) end
+      if not ok then complain(a) end
       if type(a) == 'table' and b == libraries.many then return unpack(a, 1, c) end
       return a
     end
   end
   return made
 end
-local cjson = library('cjson_encode cjson_decode')
+local cjson = library([[cjson_encode cjson_decode cjson_encode_sparse_array cjson_encode_max_depth
+  cjson_decode_max_depth cjson_encode_number_precision cjson_encode_keep_buffer cjson_encode_invalid_numbers
+  cjson_decode_invalid_numbers]])
 cjson.null = null
-for _, name in ipairs({'encode_sparse_array', 'encode_max_depth', 'decode_max_depth', 'encode_number_precision',
-    'encode_keep_buffer', 'encode_invalid_numbers', 'decode_invalid_numbers'}) do
-  cjson[name] = function() end
-end
-local cmsgpack = library('cmsgpack_pack cmsgpack_unpack')
+cjson._NAME, cjson._VERSION = 'cjson', '2.1.0'
+local cmsgpack = library('cmsgpack_pack cmsgpack_unpack cmsgpack_unpack_one cmsgpack_unpack_limit')
+cmsgpack._NAME, cmsgpack._VERSION = 'cmsgpack', 'lua-cmsgpack 0.4.0'
 local struct = library('struct_pack struct_unpack struct_size')
 local bit = library([[bit_tobit bit_tohex bit_bnot bit_band bit_bor bit_bxor bit_lshift bit_rshift bit_arshift
   bit_rol bit_ror bit_bswap]])
@@ -187,6 +202,7 @@ world.coroutine = readonly(coroutine)
 world.redis = readonly(redis)
 world.server = world.redis
 world.cjson, world.cmsgpack = readonly(cjson), readonly(cmsgpack)
+cjson.new = function() return world.cjson end
 world.bit, world.struct = readonly(bit), readonly(struct)
 world.rawset = function(target, name, value)
   if protected[target] then refuse() end
@@ -244,7 +260,6 @@ redis_at_load.register_function = function(...)
 end
 local at_load = setmetatable({redis = readonly(redis_at_load, nonexistent)}, {__index = nonexistent})
 
-local running
 local function handler(problem)
   local level, info = 2, nil
   repeat
@@ -255,11 +270,8 @@ local function handler(problem)
   problem.source, problem.line = nil, nil
   if info then
     problem.source, problem.line = info.source, info.currentline
-  else  -- a tail call: its caller's line is lost, but may be the only one there is
-    info = getinfo(running, 'S')
-    if info.what ~= 'main' and info.linedefined == info.lastlinedefined then
-      problem.source, problem.line = info.source, info.linedefined
-    end
+  else
+    problem.source, problem.line = only_line()
   end
   return problem
 end
@@ -301,8 +313,8 @@ local function answer(...)
   return ...
 end
 
-local function run(script, script_keys, script_argv, over, every, as_arguments)
-  running = script
+local function run(script, script_keys, script_argv, over, every, as_arguments, is_one_line)
+  running, one_line = script, is_one_line
   limit(over, every)
   if as_arguments then return answer(xpcall(function() return script(script_keys, script_argv) end, handler)) end
   keys, argv = script_keys, script_argv
