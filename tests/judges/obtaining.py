@@ -1,5 +1,6 @@
 """Getting the suites: their files, as published, and for each an environment with what it needs."""
 
+import shutil
 import subprocess
 import sys
 import tarfile
@@ -19,6 +20,7 @@ def obtain(suite: Suite, folder: Path, given: Path | None) -> Path:
     if place.exists():
         return place
     unfinished = folder / f"{suite.name}.unfinished"
+    shutil.rmtree(unfinished, ignore_errors=True)
     if suite.source.startswith("pypi:"):
         package = f"{suite.source.removeprefix('pypi:')}=={suite.version}"
         pip = [sys.executable, "-m", "pip", "download", "-q", "--no-deps", "--no-binary", ":all:"]
@@ -30,6 +32,7 @@ def obtain(suite: Suite, folder: Path, given: Path | None) -> Path:
         subprocess.run(["git", "clone", "-q", suite.source, str(unfinished)], check=True)
         subprocess.run(["git", "-C", str(unfinished), "checkout", "-q", suite.version], check=True)
         unfinished.rename(place)
+    shutil.rmtree(unfinished, ignore_errors=True)
     return place
 
 

@@ -151,10 +151,12 @@ def run_pytest(suite: Suite, run: Run, source: Path, python: Path, folder: Path,
     }
     command = [str(python), "-m", "pytest", "-p", "referee", "-p", "no:cacheprovider", "-q", "--tb=short"]
     with (folder / f"pytest{'-real' if only else ''}.log").open("w") as out:
-        subprocess.run(
+        done = subprocess.run(
             [*command, "--continue-on-collection-errors", *run.arguments], cwd=source, env=os.environ | extra,
             stdout=out, stderr=out, timeout=LONGEST_RUN_S, check=False,
         )  # fmt: skip
+    if done.returncode not in (0, 1):
+        raise RuntimeError(f"{suite.name} {run.name}: pytest did not come to its end, see {out.name}")
     return [Case(**json.loads(line)) for line in results.read_text().splitlines()]
 
 

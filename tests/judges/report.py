@@ -37,7 +37,8 @@ class Result:
     as_real: dict[str, str] = field(default_factory=dict)  # failed on the real server, too
     real: str = ""
     skipped: dict[str, int] = field(default_factory=dict)  # reason → cases
-    of_client: int = 0  # cases that never opened a connection
+    of_client: int = 0  # cases that never spoke to the node, and passed
+    elsewhere: dict[str, str] = field(default_factory=dict)  # failed without having spoken to the node
     took_s: float = 0
 
     @property
@@ -55,8 +56,10 @@ def count(played: Played) -> Result:
     for each in played.cases:
         if each.outcome == "skipped":
             skipped[" ".join(each.why.split())] += 1
-        elif not each.spoke:
+        elif not each.spoke and each.outcome == "passed":
             result.of_client += 1
+        elif not each.spoke:
+            result.elsewhere[each.case] = each.why
         elif each.outcome == "passed":
             result.passed += 1
         elif each.case in played.as_real:
@@ -104,6 +107,10 @@ def section(name: str, results: list[Result]) -> list[str]:
         real = next(each.real for each in results if each.real)
         parts.append(f"\nFailed, and {real} fails them here, too:\n\n")
         parts += [f"- `{case}`: {short(why)}\n" for case, why in unique(as_real)]
+    elsewhere = {(case, why): None for each in results for case, why in each.elsewhere.items()}
+    if elsewhere:
+        parts.append("\nFailed before anything was said to the node (not counted):\n\n")
+        parts += [f"- `{case}`: {short(why)}\n" for case, why in unique(elsewhere)]
     reasons: Counter[str] = Counter()
     for each in results:
         reasons.update(each.skipped)
@@ -123,5 +130,5 @@ def runs_of(case: str, results: list[Result]) -> str:
 
 def short(why: str) -> str:
     """A reason on one line of Markdown, without addresses that change from run to run."""
-    text = re.sub(r"0x[0-9a-f]{6,}", "0x…", " ".join(why.split()))
+    text = re.sub(r"0x[0-9a-f]{6,}", "0x…", " ".join(why.split())).replace("`", "'")
     return f"`` {text[:LONGEST_WHY]} ``" if text else "no reason given"

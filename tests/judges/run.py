@@ -62,12 +62,12 @@ def main() -> int:
     if args.only and kept.exists():
         for each in read(json.loads(kept.read_text())["results"]):
             results[each.suite].append(each)
+    about = made()
     for name in args.only or SUITES:
         results[name] = results_of(SUITES[name], sources.get(name), apart)
-    flat = [each for group in results.values() for each in group]
-    about = made()
-    kept.write_text(json.dumps({"made": about, "results": [asdict(each) for each in flat]}, indent=1) + "\n")
-    (args.out / "compatibility.md").write_text(page(flat, about))
+        flat = [each for group in results.values() for each in group]
+        kept.write_text(json.dumps({"made": about, "results": [asdict(each) for each in flat]}, indent=1) + "\n")
+        (args.out / "compatibility.md").write_text(page(flat, about))
     return 0
 
 
