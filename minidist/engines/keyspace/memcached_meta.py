@@ -33,13 +33,13 @@ LONGEST_OPAQUE = 32
 MOST_WORDS = 19
 KNOWN = frozenset(b"bcfhklqstuvxCDEFIJLMNOPRTS")
 BAD_TOKEN = "bad token in command line format"
-# Flags with a number: the largest it may be, and what is answered to another. Times are in `TIMES`.
+# Flags with a number of 64 bits, and what is answered to another. Those with a time are in `TIMES`.
 NUMBERS = {
-    "F": ((1 << 32) - 1, "bad command line format"),
-    "C": (LARGEST, BAD_TOKEN),
-    "E": (LARGEST, BAD_TOKEN),
-    "J": (LARGEST, "invalid numeric initial value"),
-    "D": (LARGEST, "invalid numeric delta value"),
+    "F": "",  # "bad command line format", unless something else is wrong; 32 bits are kept
+    "C": BAD_TOKEN,
+    "E": BAD_TOKEN,
+    "J": "invalid numeric initial value",
+    "D": "invalid numeric delta value",
 }
 TIMES = "NTR"
 MODES = {"ms": {"": "set", "S": "set", "E": "add", "A": "append", "P": "prepend", "R": "replace"}}
@@ -96,7 +96,7 @@ def parse(words: list[bytes], now_ms: int) -> Meta:
 def _parsed(name: str, key: bytes, given: list[bytes], now_ms: int) -> Meta:
     from minidist.engines.keyspace.memcached import expiry_ms
 
-    meta, wrong = Meta(name, key, key, [], {}, {}, {}, now_ms), ""
+    meta, wrong, right = Meta(name, key, key, [], {}, {}, {}, now_ms), "", True
     for word in given:
         flag, token = chr(word[0]), word[1:]
         if word[0] >= 127 or meta.has(flag):
@@ -106,11 +106,10 @@ def _parsed(name: str, key: bytes, given: list[bytes], now_ms: int) -> Meta:
         meta.flags.append(flag)
         meta.tokens[flag] = token
         if flag in NUMBERS:
-            most, complaint = NUMBERS[flag]
-            if token.isdigit() and int(token) <= most:
+            if token.isdigit() and len(token) <= 20 and int(token) <= LARGEST:
                 meta.numbers[flag] = int(token)
             else:
-                wrong = complaint
+                wrong, right = NUMBERS[flag] or wrong, False
         elif flag in TIMES:
             at_ms = expiry_ms(token, now_ms)
             if at_ms is None or not -(1 << 31) <= int(token) < 1 << 31:
@@ -123,8 +122,8 @@ def _parsed(name: str, key: bytes, given: list[bytes], now_ms: int) -> Meta:
         meta.key = decoded(key)
         meta.shown_key = b64encode(meta.key) + b" b"
         wrong = wrong if meta.key else "error decoding key"
-    if wrong:
-        raise Refused(wrong)
+    if wrong or not right:
+        raise Refused(wrong or "bad command line format")
     return meta
 
 
@@ -184,8 +183,7 @@ def _get(memcached: Memcached, meta: Meta) -> bytes:
     entry = before if before is not None and meta.has("u") else database.read(meta.key, now_ms)
     created = False
     if entry is None and meta.has("N"):
-        entry = database.put(meta.key, Flagged(b""), now_ms, meta.times_ms["N"])
-        database.notify(events.STRING, b"set", meta.key)
+        entry = memcached.put(meta.key, Flagged(b""), now_ms, NEVER)
         created = True
     if entry is None or not is_string(entry):
         return b"" if meta.has("q") else b"EN" + meta.echoes + b"\r\n"
@@ -193,15 +191,16 @@ def _get(memcached: Memcached, meta: Meta) -> bytes:
     won = created
     shown = []
     for flag in meta.flags:
-        if flag == "T":
-            memcached.touch(meta.key, entry, meta.times_ms["T"])
+        if flag == "T" or (flag == "N" and created):
+            memcached.touch(meta.key, entry, meta.times_ms[flag])
         elif flag == "R":
             already = isinstance(value, Flagged) and value.won
-            won |= not already and not created and entry.expires_ms < min(meta.times_ms["R"], NEVER)
+            before_ms = meta.times_ms["R"]  # NEVER for R0, which asks for nothing
+            won |= not already and not created and entry.expires_ms < before_ms < NEVER
         else:
             shown.append(_shown(memcached, meta, flag, entry, idle_since_ms))
     shown.append(_marks(memcached, entry, won))
-    if meta.times_ms.get("T", NEVER) <= now_ms:
+    if entry.expires_ms <= now_ms:
         database.remove(meta.key)
     head = b"VA %d" % len(value) if meta.has("v") else b"HD"
     return head + b"".join(shown) + b"\r\n" + (value + b"\r\n" if meta.has("v") else b"")
@@ -228,7 +227,7 @@ def _shown(memcached: Memcached, meta: Meta, flag: str, entry: Entry, idle_since
 
 def _lifetime(entry: Entry, now_ms: int) -> bytes:
     """Whole seconds that are left, begun ones included; -1 for ever."""
-    return b"-1" if entry.expires_ms == NEVER else b"%d" % -((now_ms - entry.expires_ms) // 1000)
+    return b"-1" if entry.expires_ms == NEVER else b"%d" % max(-((now_ms - entry.expires_ms) // 1000), 0)
 
 
 def _marks(memcached: Memcached, entry: Entry, won: bool) -> bytes:
@@ -256,7 +255,7 @@ def _set(memcached: Memcached, meta: Meta, mode: str, block: bytes) -> bytes:
         return b"SERVER_ERROR the key holds another type than a string\r\n"
     if not memcached.service.keyspace.make_room(now_ms):
         return b"SERVER_ERROR out of memory storing object\r\n"
-    flags, expires_ms = meta.numbers.get("F", 0), meta.times_ms.get("T", NEVER)
+    flags, expires_ms = meta.numbers.get("F", 0) & 0xFFFFFFFF, meta.times_ms.get("T", NEVER)
     if joins and entry is None:
         expires_ms = meta.times_ms["N"]
     elif joins and entry is not None:
