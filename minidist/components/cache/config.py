@@ -62,7 +62,7 @@ class CacheConfig(Config):
         why="Redis' default for calling a script slow; nothing else is served meanwhile",
     )  # fmt: skip
     script_memory: Size = option(
-        Size(64 * 1024**2), "Memory that Lua scripts may take in all.", minimum=1024**2,
+        Size(64 * 1024**2), "Memory that Lua scripts may take; functions (FCALL) as much again.", minimum=1024**2,
         why="enough for any sane script, and a script cannot take the machine's",
     )  # fmt: skip
     max_bulk: Size = option(

@@ -147,3 +147,18 @@ def test_replies_in_resp3(client):
     assert client.show("FUNCTION", "STATS") == (
         '{"running_script": nil, "engines": {"LUA": {"libraries_count": 1, "functions_count": 1}}}'
     )
+
+
+def test_what_info_says_of_scripts_and_functions(world, client):
+    scripts = world.service.scripts
+    assert not any(scripts.memory_figures().values())
+    client.send("EVAL", "return 1", 0)
+    client.send("FUNCTION", "LOAD", COUNTER)
+    figures = scripts.memory_figures()
+    assert figures["number_of_cached_scripts"] == figures["number_of_libraries"] == 1
+    assert figures["number_of_functions"] == 3
+    assert figures["used_memory_scripts"] == figures["used_memory_scripts_eval"] + figures["used_memory_functions"] > 0
+    assert figures["used_memory_vm_total"] > figures["used_memory_vm_eval"] > 10_000
+    client.send("FUNCTION", "FLUSH")
+    client.send("SCRIPT", "FLUSH")
+    assert not any(scripts.memory_figures().values())
