@@ -13,6 +13,7 @@ Source: https://github.com/redis/redis/blob/7.2/src/rdb.c
 
 import struct
 from collections.abc import Callable, Iterable, Iterator
+from itertools import chain
 from typing import TypeVar
 
 from minidist.engines.keyspace.hash_ttl import END_MS, TimedHash
@@ -107,13 +108,14 @@ def _elements(value: Value) -> Iterator[bytes]:
 
 
 def _write_hash(value: Hash) -> Parts:
-    return HASH, (length_bytes(len(value)), *(string_bytes(text) for item in value.items() for text in item))
+    items = (string_bytes(field) + string_bytes(text) for field, text in value.items())
+    return HASH, chain((length_bytes(len(value)),), items)
 
 
 def _write_sorted_set(value: SortedSet) -> Parts:
     """From the highest score down, as Redis writes them."""
     pairs = (string_bytes(member) + struct.pack("<d", score) for score, member in reversed(value.order))
-    return SORTED_SET, (length_bytes(len(value)), *pairs)
+    return SORTED_SET, chain((length_bytes(len(value)),), pairs)
 
 
 def _write_timed_hash(value: TimedHash) -> Parts:
@@ -126,7 +128,7 @@ def _write_timed_hash(value: TimedHash) -> Parts:
             yield length_bytes(0 if expires_ms == NEVER else expires_ms - earliest_ms + 1)
             yield string_bytes(field) + string_bytes(text)
 
-    return TIMED_HASH, (earliest_ms.to_bytes(TIME_BYTES, "little"), length_bytes(len(value)), *fields())
+    return TIMED_HASH, chain((earliest_ms.to_bytes(TIME_BYTES, "little"), length_bytes(len(value))), fields())
 
 
 WRITERS: dict[type, Callable[[Value], Parts]] = {

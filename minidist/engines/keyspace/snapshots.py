@@ -36,6 +36,8 @@ HEADER_BYTES = len(MAGIC) + 4
 FUNCTIONS, IDLE, FREQUENCY, AUX, RESIZE, EXPIRES_MS, EXPIRES_S, DATABASE, END = (
     0xF5, 0xF8, 0xF9, 0xFA, 0xFB, 0xFC, 0xFD, 0xFE, 0xFF,
 )  # fmt: skip
+FIRST_OPCODE = 0xF4
+CHECKED = b"minidist-checked"  # at the beginning: there is a checksum at the end
 CHECKSUM = b"minidist-crc32"
 FLAGS = b"minidist-flags"  # of the next key: what a memcached client stored with it
 NO_CHECKSUM = bytes(8)
@@ -91,6 +93,7 @@ class SnapshotWriter:
     def _file(self, about: dict[bytes, bytes], functions: list[bytes]) -> Iterator[bytes]:
         """All of it, in pieces; an empty one ends a step, before which nothing was promised."""
         yield MAGIC + b"%04d" % WRITTEN_VERSION
+        yield _aux(CHECKED, b"1")
         for name, value in about.items():
             yield _aux(name, value)
         for source in functions:
@@ -160,8 +163,8 @@ class SnapshotWriter:
             head += bytes((EXPIRES_MS,)) + entry.expires_ms.to_bytes(8, "little", signed=True)
         if self._keyspace.evictor.policy.value.endswith("lfu"):
             head += bytes((FREQUENCY, uses(entry, self._now_ms)))
-        else:
-            head += bytes((IDLE,)) + length_bytes(max(self._now_ms - entry.touched_ms, 0) // 1000)
+        elif (idle_s := (self._now_ms - entry.touched_ms) // 1000) > 0:
+            head += bytes((IDLE,)) + length_bytes(idle_s)
         return head + bytes((kind,)) + string_bytes(key)
 
 
@@ -185,6 +188,9 @@ class SnapshotReader:
         self._database = keyspace.databases[0]
         self._data = b""
         self._enough_bytes = HEADER_BYTES
+        self._unchecked = False  # there is a checksum, and it has not come yet
+        self._start = 0  # in `_data`, of what is being read
+        self._summed = 0  # in `_data`, where the part that is not in the checksum yet starts
         self._checksum = 0
         self._forget()
 
@@ -201,24 +207,24 @@ class SnapshotReader:
         if self.complete or len(self._data) < self._enough_bytes:
             return
         reader = Reader(self._data)
-        start = 0
+        self._start = self._summed = 0
         try:
             if not self.at:
                 self._read_header(reader)
             more = True
             while more:
-                self._took(reader, start)
-                start = reader.at
+                self._start = reader.at
                 more = self._read_item(reader, now_ms)
-            self._took(reader, start)
-            self._data = self._data[reader.at :]
+            self._start = reader.at
             self.complete = True
         except Truncated:
-            self._data = self._data[start:]
             # A long value is not tried again with every piece that comes.
-            self._enough_bytes = 2 * len(self._data)
+            self._enough_bytes = 2 * (len(self._data) - self._start)
         except Malformed as problem:
-            raise Malformed(f"{problem}, at byte {self.at}") from None
+            raise Malformed(f"{problem}, at byte {self.at + self._start}") from None
+        self._sum_up()
+        self.at += self._start
+        self._data = self._data[self._start :]
 
     def end(self, now_ms: int) -> None:
         """The file has ended. Raises Malformed when it should not have."""
@@ -229,9 +235,10 @@ class SnapshotReader:
         if self._data:
             raise Malformed(f"it goes on after its end at byte {self.at}")
 
-    def _took(self, reader: Reader, start: int) -> None:
-        self.at += reader.at - start
-        self._checksum = crc32(memoryview(self._data)[start : reader.at], self._checksum)
+    def _sum_up(self) -> None:
+        """Bring the checksum up to where the present item starts."""
+        self._checksum = crc32(memoryview(self._data)[self._summed : self._start], self._checksum)
+        self._summed = self._start
 
     def _read_header(self, reader: Reader) -> None:
         header = reader.take(HEADER_BYTES)
@@ -246,7 +253,10 @@ class SnapshotReader:
     def _read_item(self, reader: Reader, now_ms: int) -> bool:
         """A key with its value, or one of the things that stand between keys; False for the end."""
         kind = reader.byte()
-        if kind == EXPIRES_MS:
+        if kind < FIRST_OPCODE:
+            key = reader.string()
+            self._put(key, read_value(kind, reader), now_ms)
+        elif kind == EXPIRES_MS:
             self._expires_ms = reader.little(8)
         elif kind == EXPIRES_S:
             self._expires_ms = reader.little(4) * 1000
@@ -264,17 +274,23 @@ class SnapshotReader:
             self._choose_database(reader.length())
         elif kind == END:
             reader.take(len(NO_CHECKSUM))
+            if self._unchecked:
+                raise Malformed("its checksum is missing")
             return False
         else:
-            key = reader.string()
-            self._put(key, read_value(kind, reader), now_ms)
+            raise Malformed(f"unknown part {kind}")
         return True
 
     def _read_aux(self, name: bytes, value: bytes) -> None:
         if name == FLAGS:
             self._flags = int(value)
-        elif name == CHECKSUM and value != b"%08x" % self._checksum:
-            raise Malformed("its checksum does not match its content")
+        elif name == CHECKED:
+            self._unchecked = True
+        elif name == CHECKSUM:
+            self._unchecked = False
+            self._sum_up()
+            if value != b"%08x" % self._checksum:
+                raise Malformed("its checksum does not match its content")
 
     def _choose_database(self, number: int) -> None:
         databases = self._keyspace.databases
