@@ -60,6 +60,7 @@ async def serve(node_type: type[Node], config: Config) -> None:
     node = node_type(config, real_ports(config.data_dir, seed), halves)
     stopping = asyncio.Event()
     handle_signals(stopping)
+    node.end_process = stopping.set
     asyncio.get_running_loop().set_exception_handler(node.unexpected)
     await node.start()
     try:

@@ -113,6 +113,7 @@ class Node:
         self.shared_socket: socket.socket | None = None
         self.lease: Lease | None = None  # in a worker: its part of max_clients, for the first listener
         self.collector: Collector | None = None
+        self.end_process: Callable[[], object] | None = None  # where the process is this node's own (daemon.py)
         self.unexpected_count = 0
         self.state = NodeState.STARTING
         self.admin: AdminServer | None = None

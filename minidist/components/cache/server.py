@@ -309,6 +309,7 @@ class Cache(Node):
 
     async def open_data(self) -> None:
         self.service.users = self._read_users()
+        self.service.end_process = self.end_process
         self.service.settings = CacheSettings(
             lambda: self.config, self.configure, lambda: self.address, self.service.users
         )

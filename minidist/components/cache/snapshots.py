@@ -163,8 +163,9 @@ class Snapshots:
         if not self._loaded:
             return
         await self._end_of_this()
-        self.start()
-        await self._end_of_this()
+        if self._node.service.save_at_stop:
+            self.start()
+            await self._end_of_this()
 
     async def _end_of_this(self) -> None:
         if self._task is not None:

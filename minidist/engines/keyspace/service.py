@@ -94,6 +94,8 @@ class Service:
         self.started_ms = 0
         self.snapshots: Snapshots | None = None  # where there is a file for them
         self.saved_ms = 0  # when one was written last
+        self.save_at_stop = True
+        self.end_process: Callable[[], object] | None = None  # for SHUTDOWN, where the process is the node's own
         self._last_id = 0
         self._now_ms = 0
 

@@ -50,6 +50,15 @@ def test_ready_line_and_orderly_end():
             assert connection.recv(1) == b""
 
 
+def test_shutdown_ends_the_process(tmp_path):
+    with daemon("--data-dir", str(tmp_path), "--snapshot", "dump.rdb") as (process, ready):
+        with connect(ready) as connection:
+            assert ask(connection, b"SET k v") == b"+OK\r\n"
+            assert ask(connection, b"SHUTDOWN NOSAVE") == b""
+        assert process.wait(10) == 0
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.parametrize(
     ("options", "said"),
     [

@@ -46,3 +46,12 @@ def test_debug_error_answers_its_text(client):
 def test_what_the_node_says_of_itself(client):
     assert client.show("LOLWUT") == '"Redis ver. 7.2.4\\n"'
     assert client.show("MEMORY", "MALLOC-STATS") == '"Stats not supported for the current allocator"'
+
+
+def test_shutdown(world, client):
+    assert client.show("SHUTDOWN", "NOSAVE") == "!ERR this node shares its process with others, which SHUTDOWN would end"
+    ended = []
+    world.service.end_process = lambda: ended.append(world.service.save_at_stop)
+    assert client.send("SHUTDOWN", "NOSAVE", "NOW") == b""
+    assert client.session.ended
+    assert ended == [False]

@@ -69,6 +69,24 @@ def lastsave(session: Session, args: Arguments, now_ms: int) -> bytes:
     return integer_reply((session.service.saved_ms or session.service.started_ms) // 1000)
 
 
+@command(
+    "SHUTDOWN", arity=-1, flags="admin noscript loading stale no_multi allow_busy", since="1.0.0", group="server",
+    summary="Ends the node as SIGTERM does: what has begun is finished, a snapshot written unless NOSAVE is given.",
+)  # fmt: skip
+def shutdown(session: Session, args: Arguments, now_ms: int) -> bytes:
+    service, words = session.service, {word.upper() for word in args[1:]}
+    if not words <= {b"NOSAVE", b"SAVE", b"NOW", b"FORCE", b"ABORT"} or words >= {b"NOSAVE", b"SAVE"}:
+        raise CommandError(SYNTAX)
+    if b"ABORT" in words:
+        raise CommandError(SYNTAX if len(words) > 1 else "ERR No shutdown in progress.")
+    if service.end_process is None:
+        raise CommandError("ERR this node shares its process with others, which SHUTDOWN would end")
+    service.save_at_stop = b"NOSAVE" not in words
+    service.end_process()
+    session.end()
+    return b""
+
+
 # --- replicas -------------------------------------------------------------------------------------------------------
 
 
