@@ -36,10 +36,14 @@ class Found:
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """A request failed. `happened`: a write may have taken effect all the same; what was not sent has not."""
+    """A request failed. `happened`: a write may have taken effect all the same; what was not sent has not.
+
+    `lingers`: it may still do so; when that is over, it is told by `Strategy.ended`.
+    """
 
     reason: str
     happened: bool = False
+    lingers: bool = False
 
 
 Request = Load | Store

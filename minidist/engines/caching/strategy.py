@@ -159,8 +159,11 @@ class Strategy:
         keys = self._named_keys(session, command, args)
         if not keys:
             return []
-        if self.through and any(map(self.through.holds, keys)):
-            raise self._pending(keys)
+        if self.through is not None:
+            if self.through and any(map(self.through.holds, keys)):
+                raise self._pending(keys)
+            if self.through.any_uncertain and self._writes(session, command):
+                self._refuse_uncertain(keys)
         missing = self._missing(read_keys(command, args, keys), now_ms)
         if not missing:
             return []
@@ -174,6 +177,12 @@ class Strategy:
             self._load(lacking)
             raise self._pending(keys)
         return [key for key in missing if self._lend(key, queued.get(key), answers.get(key), now_ms)]
+
+    def _refuse_uncertain(self, keys: list[bytes]) -> None:
+        """Raises CommandError for keys that an older write may still change."""
+        assert self.through is not None
+        if any(map(self.through.is_uncertain, keys)):
+            raise CommandError(f"ERR backing {self.name}: an earlier write of this key has not ended")
 
     def _missing(self, keys: Sequence[bytes], now_ms: int) -> list[bytes]:
         """Those that are not in the cache, each once; others may be due for renewal."""
@@ -266,6 +275,17 @@ class Strategy:
             place.changed = True
         if ticket is not None:
             self._answer(ticket.waiter, ticket.failure)
+        self.service.serve(now_ms)
+
+    def ended(self, store: Store, now_ms: int) -> None:
+        """A write that failed and lingered is over: what was loaded meanwhile may be older."""
+        if self.through is None:
+            return
+        following = self.through.ended(store)
+        if following is not None:
+            self._ask(following)
+        self.database.drop(store.key)
+        self._revoke(store.key)
         self.service.serve(now_ms)
 
     def _answer(self, written: Written, failure: Failure | None) -> None:

@@ -3,6 +3,10 @@
 A command may change several keys (MSET, a transaction, a script): it is one `Ticket`, answered when all its writes have
 ended. While a key has a write under way it is `held`: commands that name it wait, so nobody sees a value that the store
 may refuse. A script that names its keys nowhere does not wait; its writes of a held key queue up behind.
+
+A write that has failed may still be on its way to the store (the time was over, the connection is not). If a newer one
+were sent now, the older could come after it and undo it. So the key is `uncertain` until the older one has ended: it
+can be read, and writes are refused.
 """
 
 from collections import deque
@@ -38,6 +42,7 @@ class WriteThrough(Generic[W]):
     def __init__(self) -> None:
         self.written = 0
         self.failed = 0
+        self._lingering: dict[bytes, Store] = {}
         self._queues: dict[bytes, deque[tuple[Store, Ticket[W]]]] = {}
 
     def __len__(self) -> int:
@@ -47,6 +52,13 @@ class WriteThrough(Generic[W]):
     def holds(self, key: bytes) -> bool:
         return key in self._queues
 
+    def is_uncertain(self, key: bytes) -> bool:
+        return key in self._lingering
+
+    @property
+    def any_uncertain(self) -> bool:
+        return bool(self._lingering)
+
     def write(self, stores: list[Store], waiter: W) -> list[Store]:
         """A command has changed these keys, each once: what to send now."""
         ticket = Ticket(waiter, len(stores), writes=len(stores))
@@ -54,7 +66,7 @@ class WriteThrough(Generic[W]):
         for store in stores:
             queue = self._queues.setdefault(store.key, deque())
             queue.append((store, ticket))
-            if len(queue) == 1:
+            if len(queue) == 1 and store.key not in self._lingering:
                 first.append(store)
         return first
 
@@ -70,10 +82,22 @@ class WriteThrough(Generic[W]):
         else:
             self.failed += 1
             ticket.failures.append(failure)
+            if failure.lingers:
+                self._lingering[store.key] = store
         if not queue:
             del self._queues[store.key]
-        return (None if ticket.left else ticket), (queue[0][0] if queue else None)
+        following = queue[0][0] if queue and store.key not in self._lingering else None
+        return (None if ticket.left else ticket), following
+
+    def ended(self, store: Store) -> Store | None:
+        """A write that lingered has no effect any more that it has not had by now: what to send next for its key."""
+        if self._lingering.get(store.key) is not store:
+            return None
+        del self._lingering[store.key]
+        queue = self._queues.get(store.key)
+        return queue[0][0] if queue else None
 
     def clear(self) -> None:
         """Forget who waits; what is under way ends as it will."""
         self._queues.clear()
+        self._lingering.clear()

@@ -48,6 +48,7 @@ class World(RuleBasedStateMachine):
         self.store = {}
         self.asked = []  # not carried out
         self.answered = []  # (request, answer), carried out
+        self.late = []  # given up, and still on their way
         self.number = 0
         self.history()
         self.doing = dict.fromkeys(self.sessions)  # what each client waits for: a function of its reply
@@ -99,21 +100,42 @@ class World(RuleBasedStateMachine):
         self.run_command(session, words, self.writer(key, value))
 
     @precondition(lambda self: self.asked)
-    @rule(data=st.data(), outcome=st.sampled_from(["well", "well", "well", "refused", "lost"]))
+    @rule(data=st.data(), outcome=st.sampled_from(["well", "well", "well", "refused", "lost", "late"]))
     def carry_out(self, data, outcome):
         request = self.asked.pop(data.draw(st.integers(0, len(self.asked) - 1)))
+        if outcome == "late" and self.mode is Mode.WRITE_THROUGH and not isinstance(request, Load):
+            self.answered.append((request, Failure("timed out", True, lingers=True)))
+            self.late.append(request)
+            return
         if outcome == "refused":
             self.answered.append((request, Failure("refused")))
             return
-        answer = None
+        answer = self.effect(request)
+        self.answered.append((request, Failure("lost", True) if outcome == "lost" else answer))
+
+    def effect(self, request):
         if isinstance(request, Load):
             value = self.store.get(request.key)
-            answer = None if value is None else Found(value)
-        elif request.value is None:
+            return None if value is None else Found(value)
+        if request.value is None:
             self.store.pop(request.key, None)
         else:
             self.store[request.key] = request.value
-        self.answered.append((request, Failure("lost", True) if outcome == "lost" else answer))
+        return None
+
+    @precondition(lambda self: self.given_up())
+    @rule(data=st.data(), takes_effect=st.booleans())
+    def end_late(self, data, takes_effect):
+        request = data.draw(st.sampled_from(self.given_up()))
+        self.late.remove(request)
+        if takes_effect:
+            self.effect(request)
+        self.strategy.ended(request, START_MS + self.now_ms)
+        self.step()
+
+    def given_up(self):
+        told = [request for request, _ in self.answered]
+        return [request for request in self.late if request not in told]
 
     @precondition(lambda self: self.answered)
     @rule(data=st.data())
@@ -143,24 +165,22 @@ class World(RuleBasedStateMachine):
 
     @invariant()
     def nobody_waits_for_nothing(self):
-        if hasattr(self, "sessions") and not self.asked and not self.answered:
+        if hasattr(self, "sessions") and not self.asked and not self.answered and not self.late:
             assert len(self.idle()) == CLIENTS
 
     def settle(self):
         """Everything ends well."""
         for _ in range(10_000):
             self.step()
-            if not self.asked and not self.answered and not self.strategy.unwritten:
+            if not self.asked and not self.answered and not self.late and not self.strategy.unwritten:
                 return
             self.now_ms += 1
-            for request in self.asked:
-                if isinstance(request, Load):
-                    value = self.store.get(request.key)
-                    self.answered.append((request, None if value is None else Found(value)))
-                else:
-                    self.store[request.key] = request.value
-                    self.answered.append((request, None))
+            self.answered += [(request, self.effect(request)) for request in self.asked]
             self.asked = []
+            for request in self.given_up():
+                self.late.remove(request)
+                self.effect(request)
+                self.strategy.ended(request, START_MS + self.now_ms)
             answered, self.answered = self.answered, []
             for request, answer in answered:
                 if isinstance(request, Load):
@@ -273,7 +293,7 @@ class WriteBehindWorld(World):
             assert len(behind._under_way) <= behind.at_once
 
     def judge(self):
-        assert {k: v for k, v in self.store.items() if v} == {k: v for k, v in self.current.items() if v}
+        assert self.store == {k: v for k, v in self.current.items() if v}
         assert self.strategy.behind.queued_bytes == 0
         assert self.strategy.alarm_ms == NEVER
 

@@ -43,6 +43,7 @@ class Backing:
         self._workers: dict[asyncio.Task[None], None] = {}
         self._timer: asyncio.TimerHandle | None = None
         self._failing = False
+        self._closed = False
         self._written: asyncio.Event | None = None  # while somebody waits for all writes
 
     async def open(self) -> None:
@@ -57,6 +58,8 @@ class Backing:
 
     def work(self) -> None:
         """Take what the strategy asks for now, and come again when it says so."""
+        if self._closed:
+            return
         loop = asyncio.get_running_loop()
         until_s = loop.time() + self._timeout_s
         self._queue.extend((until_s, request) for request in self.strategy.take(self._loop_ms()))
@@ -78,11 +81,13 @@ class Backing:
         try:
             while self._queue:
                 until_s, request = self._queue.popleft()
-                self._tell(request, await self._carry(request, until_s))
+                await self._carry(request, until_s)
         finally:
             del self._workers[worker]
 
     def _tell(self, request: Request, answer: Found | Failure | None) -> None:
+        if self._closed:
+            return
         self._note(answer)
         now_ms = self._node.clock.now_ms()
         if isinstance(request, Load):
@@ -92,15 +97,37 @@ class Backing:
             self.strategy.stored(request, failure, self._loop_ms(), now_ms)
         self._node.perform()
 
-    async def _carry(self, request: Request, until_s: float) -> Found | Failure | None:
+    async def _carry(self, request: Request, until_s: float) -> None:
+        try:
+            self._tell(request, await self._ask(request, until_s))
+        except BackingError as error:
+            self._failed(request, error)
+
+    def _failed(self, request: Request, error: BackingError) -> None:
+        """Tell of a failure; write-behind, where nobody waits, hears of one that lingers when it has ended."""
+        ended = error.ended
+        if ended is None or isinstance(request, Load):
+            self._tell(request, Failure(error.reason, error.happened))
+        elif self.strategy.behind is not None:
+            ended.add_done_callback(lambda _: self._tell(request, Failure(error.reason, error.happened)))
+        else:
+            self._tell(request, Failure(error.reason, error.happened, lingers=True))
+            ended.add_done_callback(lambda _: self._ended(request))
+
+    def _ended(self, store: Store) -> None:
+        self.strategy.ended(store, self._node.clock.now_ms())
+        self._node.perform()
+
+    async def _ask(self, request: Request, until_s: float) -> Found | Failure | None:
+        """Raises BackingError."""
         try:
             if asyncio.get_running_loop().time() >= until_s:
                 raise BackingError("timed out")  # others took all the time
             if isinstance(request, Load):
                 return await self._store.load(request.key, until_s)
             await self._write(request, until_s)
-        except BackingError as error:
-            return Failure(error.reason, error.happened)
+        except BackingError:
+            raise
         except Exception as error:  # a bug of ours: it costs this request, not the clients that wait for it
             self._node.log.error("backing request failed", exc_info=error)
             return Failure("internal error", happened=True)
@@ -140,6 +167,7 @@ class Backing:
             )
 
     async def close(self) -> None:
+        self._closed = True
         if self._timer is not None:
             self._timer.cancel()
         for worker in list(self._workers):

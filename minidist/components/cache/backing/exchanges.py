@@ -3,6 +3,9 @@
 A connection goes back to the others only if its answer was whole, well-formed, and nothing came after it. What else the
 server does (closes early, says more than it was asked, takes too long) costs it the connection and is a BackingError,
 which says whether the request may have taken effect: not if it was never sent.
+
+A write that took too long may still be carried out. Its connection lingers until the server has answered or closed, or
+for LINGER_S: `BackingError.ended` tells when, so that no newer write of the same key overtakes it.
 """
 
 from __future__ import annotations
@@ -15,6 +18,9 @@ from minidist.components.cache.backing.store import BackingError
 from minidist.runtime.config import Address
 from minidist.runtime.connection import Connection
 from minidist.runtime.endpoint import DialError, Dialler
+
+# A server that has not carried out a request after so long is taken to have lost it.
+LINGER_S = 60.0
 
 
 class AnswerReader(Protocol):
@@ -34,12 +40,13 @@ class AnswerReader(Protocol):
 class ExchangeConnection(Connection):
     """One connection to the store."""
 
-    __slots__ = ("_answer", "_reader", "spoke")
+    __slots__ = ("_answer", "_ended", "_reader", "spoke")
 
     def __init__(self, dialler: Dialler[ExchangeConnection]) -> None:
         super().__init__(dialler)
         self._reader: AnswerReader | None = None
         self._answer: asyncio.Future[Any] | None = None
+        self._ended: asyncio.Future[None] | None = None  # while it lingers
         self.spoke = False  # something of the present answer has come
 
     async def ask(self, payload: bytes, reader: AnswerReader) -> Any:
@@ -49,10 +56,19 @@ class ExchangeConnection(Connection):
         self._reader, self.spoke = reader, False
         self._answer = asyncio.get_running_loop().create_future()
         self.write(payload)
-        try:
-            return await self._answer
-        finally:
-            self._answer = self._reader = None
+        return await self._answer
+
+    def finish(self) -> None:
+        """The answer was taken; what comes now was not asked for."""
+        self._answer = self._reader = None
+
+    def linger(self) -> asyncio.Future[None]:
+        """Nobody waits for the answer any more; done when it has come, or never will."""
+        loop = asyncio.get_running_loop()
+        self._ended = ended = loop.create_future()
+        timer = loop.call_later(LINGER_S, self.abort, "no answer")
+        ended.add_done_callback(lambda _: timer.cancel())
+        return ended
 
     def data_received(self, data: bytes) -> None:
         self.touched = True
@@ -69,6 +85,8 @@ class ExchangeConnection(Connection):
 
     def closed(self, error: Exception | None) -> None:
         self._fail(f"connection lost before the answer was whole ({error or 'closed'})")
+        if self._ended is not None and not self._ended.done():
+            self._ended.set_result(None)
 
     def _take(self, read: Callable[..., Any], *data: bytes) -> None:
         try:
@@ -77,7 +95,9 @@ class ExchangeConnection(Connection):
             self._fail(f"answered wrongly: {error}")
             self.abort("answered wrongly")
             return
-        if answer is not None and self._answer is not None and not self._answer.done():
+        if answer is not None and self._ended is not None:
+            self.close()  # `closed` tells
+        elif answer is not None and self._answer is not None and not self._answer.done():
             self._answer.set_result(answer)
 
     def _fail(self, reason: str) -> None:
@@ -99,7 +119,9 @@ class Exchanges:
         self._prepare = prepare
         self._idle: list[ExchangeConnection] = []
 
-    async def exchange(self, payload: bytes, make_reader: Callable[[], AnswerReader], *, until_s: float) -> Any:
+    async def exchange(
+        self, payload: bytes, make_reader: Callable[[], AnswerReader], *, until_s: float, writes: bool
+    ) -> Any:
         """The answer. Raises BackingError, at the latest at loop time `until_s`."""
         connection = self._kept() or await self._new(until_s)
         reader = make_reader()
@@ -107,11 +129,14 @@ class Exchanges:
             async with asyncio.timeout_at(until_s):
                 answer = await connection.ask(payload, reader)
         except TimeoutError:
+            if writes and not connection.closing:
+                raise BackingError("timed out", happened=True, ended=connection.linger()) from None
             connection.abort("took too long")
             raise BackingError("timed out", happened=True) from None
         except BaseException:
             connection.abort("no answer")
             raise
+        connection.finish()
         if reader.persistent and not connection.closing:
             self._idle.append(connection)
         else:
@@ -137,6 +162,7 @@ class Exchanges:
             try:
                 async with asyncio.timeout_at(until_s):
                     await self._prepare(connection)
+                connection.finish()
             except TimeoutError:
                 connection.abort("took too long")
                 raise BackingError("timed out") from None

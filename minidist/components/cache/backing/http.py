@@ -109,7 +109,10 @@ class HttpStore:
             raise BackingError("key cannot be part of a URL")
         payload = request(method, target, str(self._place.address), headers or (), body)
         response: Response = await self._exchanges.exchange(
-            payload, lambda: OneResponse(self._parser, method, self._longest_bytes), until_s=until_s
+            payload,
+            lambda: OneResponse(self._parser, method, self._longest_bytes),
+            until_s=until_s,
+            writes=method != "GET",
         )
         return response
 

@@ -108,7 +108,10 @@ class RedisStore:
     async def _ask(self, until_s: float, *commands: list[bytes]) -> list[Any]:
         payload = b"".join(map(encode_command, commands))
         replies: list[Any] = await self._exchanges.exchange(
-            payload, lambda: Replies(len(commands), self._longest_bytes), until_s=until_s
+            payload,
+            lambda: Replies(len(commands), self._longest_bytes),
+            until_s=until_s,
+            writes=commands[0][0] != b"GET",
         )
         return replies
 

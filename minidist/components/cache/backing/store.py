@@ -1,17 +1,22 @@
 """What every kind of backing store is to the driver."""
 
+import asyncio
 from typing import Protocol
 
 from minidist.engines.caching.requests import Found
 
 
 class BackingError(Exception):
-    """A request failed; the text says why. `happened`: a write may have taken effect all the same."""
+    """A request failed; the text says why. `happened`: a write may have taken effect all the same.
 
-    def __init__(self, reason: str, *, happened: bool = False) -> None:
+    `ended` is done when it cannot take effect any more, where that is not yet known.
+    """
+
+    def __init__(self, reason: str, *, happened: bool = False, ended: "asyncio.Future[None] | None" = None) -> None:
         super().__init__(reason)
         self.reason = reason
         self.happened = happened
+        self.ended = ended
 
 
 class BackingStore(Protocol):
