@@ -5,8 +5,10 @@ the last one; hashes without lifetimes have nothing of this, nor do their comman
 of the fields, with the time of expiry as the score, so the next field to go is the first one.
 
 A field is gone from the moment it expires: whoever looks a hash up for a command (values.py) gets `current`, which
-removes what is due. For those nobody asks for, the table that the hash is in is due when its first field is
-(database.py), and `FieldExpiry.expire`, made with the first lifetime, removes STEP_FIELDS in one step.
+removes all that is due. That is a millisecond for some hundred fields, and a long step where a hundred thousand are due
+at once and somebody asks for the hash before they have gone in steps. For those nobody asks for, the table that the
+hash is in is due when its first field is (database.py), and `FieldExpiry.expire`, made with the first lifetime, removes
+STEP_FIELDS in one step.
 """
 
 from minidist.engines.keyspace import events

@@ -111,6 +111,12 @@ def test_a_script_runs_in_its_callers_database_and_keeps_none_of_its_own(world, 
     assert client.show("GET", "k") == '"five"'
 
 
+def test_commands_that_could_wait_do_not(client):
+    """As from Redis 7.2 on; before, scripts may not call them."""
+    for command in ("'BLPOP', 'none', 0", "'BZPOPMIN', 'none', 0", "'BLMOVE', 'none', 'l', 'LEFT', 'LEFT', 0"):
+        assert client.show("EVAL", f"return redis.call({command})", 0) == "nil"
+
+
 def test_resp3_is_asked_for(client):
     client.send("HELLO", "3")
     assert client.show("EVAL", "return true", 0) == "1"

@@ -162,13 +162,13 @@ def waiting_pop(highest: bool) -> Run:
 
 
 command(
-    "BZPOPMIN", arity=-3, flags="write noscript blocking fast", keys=Keys(1, -2, 1), since="5.0.0", group="sorted-set",
+    "BZPOPMIN", arity=-3, flags="write blocking fast", keys=Keys(1, -2, 1), since="5.0.0", group="sorted-set",
     summary="Removes and returns the member with the lowest score from one or more sorted sets. Blocks until a member "
     "is available otherwise. Deletes the sorted set if the last element was popped.",
     complexity="O(log(N)) with N being the number of elements in the sorted set",
 )(waiting_pop(LOWEST))  # fmt: skip
 command(
-    "BZPOPMAX", arity=-3, flags="write noscript blocking fast", keys=Keys(1, -2, 1), since="5.0.0", group="sorted-set",
+    "BZPOPMAX", arity=-3, flags="write blocking fast", keys=Keys(1, -2, 1), since="5.0.0", group="sorted-set",
     summary="Removes and returns the member with the highest score from one or more sorted sets. Blocks until a member "
     "is available otherwise. Deletes the sorted set if the last element was popped.",
     complexity="O(log(N)) with N being the number of elements in the sorted set",
