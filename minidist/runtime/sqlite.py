@@ -18,8 +18,8 @@ from minidist.runtime.disk.thread import DiskThread
 
 if TYPE_CHECKING:
     import asyncio
-    import sqlite3
     from collections.abc import Callable
+    from sqlite3 import Connection as Connection
 
 T = TypeVar("T")
 
@@ -36,7 +36,7 @@ class SqliteFile:
 
     def __init__(self, thread: DiskThread) -> None:
         self._thread = thread
-        self._connection: sqlite3.Connection | None = None
+        self._connection: Connection | None = None
         self.outstanding = 0
 
     @classmethod
@@ -58,7 +58,7 @@ class SqliteFile:
         except sqlite3.Error as error:
             raise SqliteError(str(error)) from error
 
-    def run(self, work: Callable[[sqlite3.Connection], T]) -> asyncio.Future[T]:
+    def run(self, work: Callable[[Connection], T]) -> asyncio.Future[T]:
         """What `work` returns. Raises SqliteError."""
         self.outstanding += 1
         future = self._thread.submit(lambda: self._in_transaction(work))
@@ -68,7 +68,7 @@ class SqliteFile:
     def _ended(self, future: asyncio.Future[T]) -> None:
         self.outstanding -= 1
 
-    def _in_transaction(self, work: Callable[[sqlite3.Connection], T]) -> T:
+    def _in_transaction(self, work: Callable[[Connection], T]) -> T:
         import sqlite3
 
         assert self._connection is not None

@@ -51,7 +51,7 @@ class Loads:
         self._lease = 0
         self._leases: dict[bytes, int] = {}
         self._absent: OrderedDict[bytes, int] = OrderedDict()
-        self._renewals: dict[bytes, tuple[int, int]] = {}  # renew from, stale from
+        self.renewals: dict[bytes, tuple[int, int]] = {}  # renew from, stale from
 
     def __len__(self) -> int:
         """Loads whose answers count."""
@@ -72,7 +72,7 @@ class Loads:
     def revoke(self, key: bytes) -> bool:
         """The key was changed: whatever is on its way, or known, is of the past. Whether a load was under way."""
         self._absent.pop(key, None)
-        self._renewals.pop(key, None)
+        self.renewals.pop(key, None)
         if self._leases.pop(key, None) is None:
             return False
         self.revoked += 1
@@ -84,7 +84,7 @@ class Loads:
         self.revoked += len(keys)
         self._leases.clear()
         self._absent.clear()
-        self._renewals.clear()
+        self.renewals.clear()
         return keys
 
     def redeem(self, load: Load) -> bool:
@@ -109,7 +109,7 @@ class Loads:
 
     def note_absent(self, key: bytes, now_ms: int) -> None:
         """The store does not have it. The oldest such note goes when there are too many."""
-        self._renewals.pop(key, None)
+        self.renewals.pop(key, None)
         ttl_ms = self._shortened(self.lifetimes.negative_ttl_ms)
         if not ttl_ms or len(key) > ABSENT_KEY_BYTES:
             return
@@ -134,7 +134,7 @@ class Loads:
         ttl_ms = max(self._shortened(ttl_ms), 1)
         if lifetimes.stale_ms or lifetimes.ahead_percent:
             renew_ms = now_ms + ttl_ms * (100 - lifetimes.ahead_percent) // 100
-            self._renewals[key] = (renew_ms, now_ms + ttl_ms)
+            self.renewals[key] = (renew_ms, now_ms + ttl_ms)
         return min(now_ms + ttl_ms + lifetimes.stale_ms, store_expires_ms)
 
     def _shortened(self, ttl_ms: int) -> int:
@@ -143,7 +143,7 @@ class Loads:
 
     def renew(self, key: bytes, now_ms: int) -> Load | None:
         """A key that is there was read: the load that renews it, if it is time for one."""
-        renewal = self._renewals.get(key)
+        renewal = self.renewals.get(key)
         if renewal is None or now_ms < renewal[0]:
             return None
         self.stale_hits += now_ms >= renewal[1]
@@ -151,10 +151,10 @@ class Loads:
 
     def renewal_failed(self, key: bytes, now_ms: int) -> None:
         """What is there stays until its time is over."""
-        renewal = self._renewals.get(key)
+        renewal = self.renewals.get(key)
         if renewal is not None:
-            self._renewals[key] = (now_ms + RENEW_AGAIN_MS, renewal[1])
+            self.renewals[key] = (now_ms + RENEW_AGAIN_MS, renewal[1])
 
     def forget_renewal(self, key: bytes) -> None:
         """The key has left the cache."""
-        self._renewals.pop(key, None)
+        self.renewals.pop(key, None)

@@ -21,6 +21,7 @@ each request ended. `now_ms` is service time, `loop_ms` loop time.
 
 import random
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from enum import Enum
 
 from minidist.engines.caching.database import BackedDatabase
@@ -111,6 +112,23 @@ class Strategy:
         self.database.on_clear = self._cleared
         service.keyspace.databases[0] = self.database
         service.use_strategy(self)
+
+    def direct_commands(self) -> dict[bytes, Command]:
+        """What may run without checks: GET, which looks whether it may. Hits are what such a cache is for."""
+        get, service, database = self.service.table.commands["GET"], self.service, self.database
+        through, renewals = self.through, self.loads.renewals
+
+        def run(session: Session, args: Arguments, now_ms: int) -> bytes:
+            key = args[1]
+            if session.database is database:
+                entry = database.table(key).get(key)
+                if entry is None or entry.expires_ms <= now_ms or renewals or through:
+                    return service.run_checked(session, args, now_ms)
+            get.calls += 1
+            return get.run(session, args, now_ms)
+
+        direct = replace(get, run=run, run_columns=None)
+        return {b"GET": direct, b"get": direct}
 
     # --- commands ---------------------------------------------------------------------------------------------------
 

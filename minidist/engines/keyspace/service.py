@@ -2,7 +2,7 @@
 
 `Service.run(session, commands, now_ms)` is the hot path. A data command that meets no condition (known, right number of
 arguments, nothing special about the session, memory below the limit) goes straight to its function; everything else
-takes `_checked`, which asks the questions in Redis' order (server.c, `processCommand`): known? arity? authenticated?
+takes `run_checked`, which asks the questions in Redis' order (server.c, `processCommand`): known? arity? authenticated?
 memory? paused? inside MULTI?
 
 What the shell must do is data. After `run` it writes the replies; if `run` did not run all commands, it keeps the
@@ -63,7 +63,7 @@ class Service:
     def __init__(self, table: CommandTable, databases: int, rng: random.Random) -> None:
         self.table = table.fresh()
         # What may run without checks; empty while every use of a key has to be counted.
-        self.direct = self.table.direct
+        self.direct = self.direct_commands = self.table.direct
         self.keyspace = Keyspace(databases, rng)
         self.users = Users()
         self.settings: Settings = NO_SETTINGS
@@ -174,7 +174,7 @@ class Service:
                     or (len(args) != command.usual and not command.least <= len(args) <= command.most_directly)
                     or keyspace.used_bytes > keyspace.limit_bytes
                 ):
-                    reply = self._checked(session, args, now_ms)
+                    reply = self.run_checked(session, args, now_ms)
                 else:
                     command.calls += 1
                     reply = command.run(session, args, now_ms)
@@ -217,7 +217,7 @@ class Service:
         self.errors[code] = self.errors.get(code, 0) + 1
         return error(text)
 
-    def _checked(self, session: Session, args: Arguments, now_ms: int) -> bytes:
+    def run_checked(self, session: Session, args: Arguments, now_ms: int) -> bytes:
         """Run or queue one command with every check. Raises CommandError, Postponed."""
         if session.ended:
             return b""
@@ -421,14 +421,15 @@ class Service:
     def evict_by(self, policy: Policy) -> None:
         """Choose what goes when memory is full; at any time."""
         self.keyspace.evictor.use(policy)
-        self.direct = {} if policy.counts_uses or self.strategy is not None else self.table.direct
+        self.direct = {} if policy.counts_uses else self.direct_commands
 
     # --- before a backing store -------------------------------------------------------------------------------------
 
     def use_strategy(self, strategy: "Strategy") -> None:
         """Give every command to a cache strategy; before the first session is opened."""
         self.strategy = strategy
-        self.direct = {}
+        self.direct_commands = strategy.direct_commands()
+        self.direct = {} if self.keyspace.evictor.counts_uses else self.direct_commands
 
     # --- pausing ----------------------------------------------------------------------------------------------------
 

@@ -20,12 +20,12 @@ from minidist.runtime.config import ConfigError
 from minidist.runtime.sqlite import SqliteError, SqliteFile
 
 if TYPE_CHECKING:
-    import sqlite3
     from collections.abc import Callable
     from typing import Any, TypeVar
 
     from minidist.components.cache.backing.places import SqlitePlace
     from minidist.runtime.clock import Clock
+    from minidist.runtime.sqlite import Connection
 
     T = TypeVar("T")
 
@@ -58,7 +58,7 @@ class SqliteStore:
             raise ConfigError("--backing", self._place.shown, "a table with columns key, value and expires_ms")
         self._text_columns = frozenset(name for name, declared in types.items() if TEXT_TYPE.search(declared))
 
-    def _prepare(self, connection: sqlite3.Connection) -> dict[str, str]:
+    def _prepare(self, connection: Connection) -> dict[str, str]:
         """Make the table if there is none; its columns with their declared types."""
         connection.execute(
             f"CREATE TABLE IF NOT EXISTS {self._place.table}"
@@ -90,7 +90,7 @@ class SqliteStore:
         row = (self._as_column("key", key), self._as_column("value", value), expires_ms)
         table = self._place.table
 
-        def replace(connection: sqlite3.Connection) -> None:
+        def replace(connection: Connection) -> None:
             connection.execute(f"DELETE FROM {table} WHERE key = ?", row[:1])
             connection.execute(f"INSERT INTO {table} (key, value, expires_ms) VALUES (?, ?, ?)", row)
 
@@ -109,7 +109,7 @@ class SqliteStore:
         except UnicodeDecodeError:
             raise BackingError(f"the {column} is no text, as the table wants it") from None
 
-    async def _run(self, work: Callable[[sqlite3.Connection], T], until_s: float) -> T:
+    async def _run(self, work: Callable[[Connection], T], until_s: float) -> T:
         if self._file is None:
             raise BackingError("closed")
         if self._file.outstanding >= MOST_OUTSTANDING:

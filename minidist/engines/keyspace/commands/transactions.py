@@ -1,6 +1,6 @@
 """MULTI, EXEC, DISCARD, WATCH, UNWATCH.
 
-Queueing is done by the service (`Service._checked`). A watch is a mark on a key that the first change sets; EXEC looks
+Queueing is done by the service (`Service.run_checked`). A watch is a mark on a key that the first change sets; EXEC looks
 at its marks and drops them, whatever the outcome.
 """
 
