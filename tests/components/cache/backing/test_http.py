@@ -386,3 +386,119 @@ async def test_a_reset_forgets(start, backing, until):
     backing.hold.set()
     assert await client.ask("GET", "k") is None
     assert place.node.backing.strategy.unwritten == 0
+
+
+class TestWritesThatComeLate:
+    async def test_a_newer_write_does_not_overtake_one_that_timed_out(self, start, backing, until):
+        place = await start(backing=backing.url, strategy="write-through", backing_timeout="100ms", negative_ttl="0")
+        client = await place.client()
+        await client.ask("SET", "k", "1")
+        backing.hold = asyncio.Event()
+        hold = backing.hold
+        assert str(await client.ask("SET", "k", "2")) == f"UNKNOWN outcome: backing {backing.url}: timed out"
+        backing.hold = None
+        assert await client.ask("GET", "k") == b"1"  # so it is in the store, still
+        refused = f"ERR backing {backing.url}: an earlier write of this key has not ended"
+        assert str(await client.ask("SET", "k", "3")) == refused
+        assert str(await client.ask("DEL", "k")) == refused
+        assert await client.ask("SET", "other", "1") == b"OK"
+        hold.set()
+        await until(lambda: not place.node.backing.strategy.through.any_uncertain)
+        assert await client.ask("GET", "k") == b"2"
+        assert await client.ask("SET", "k", "3") == b"OK"
+        assert backing.values[b"k"] == b"3"
+
+    async def test_write_behind_waits_with_the_next_one(self, start, backing, until):
+        place = await start(
+            backing=backing.url, strategy="write-behind", backing_timeout="50ms", write_behind_lag="1ms"
+        )
+        client = await place.client()
+        backing.hold = asyncio.Event()
+        await client.ask("SET", "k", "1")
+        await until(lambda: backing.asked["PUT"])
+        await client.ask("SET", "k", "2")
+        hold, backing.hold = backing.hold, None
+        await client.ask("SET", "other", "1")
+        await until(lambda: b"other" in backing.values)
+        assert backing.values == {b"other": b"1"}
+        hold.set()
+        await until(lambda: not place.node.backing.strategy.unwritten)
+        assert backing.values[b"k"] == b"2"
+
+
+class TestTransactionsAndScripts:
+    async def test_a_load_is_no_change_to_who_watches(self, start, backing):
+        place = await start(backing=backing.url, strategy="write-through")
+        backing.values[b"k"] = b"1"
+        client = await place.client()
+        await client.ask("WATCH", "k")
+        assert await client.ask("GET", "k") == b"1"
+        await client.ask("MULTI")
+        await client.ask("INCR", "k")
+        assert await client.ask("EXEC") == [2]
+        assert backing.values == {b"k": b"2"}
+
+    async def test_a_script_is_written_even_if_it_fails_half_way(self, start, backing):
+        pytest.importorskip("lupa")
+        place = await start(backing=backing.url, strategy="write-through")
+        client = await place.client()
+        script = "redis.call('SET', KEYS[1], '1') redis.call('SET', 'undeclared', '2') return redis.call('NO', 'SUCH')"
+        assert "Unknown Redis command" in str(await client.ask("EVAL", script, 1, "k"))
+        assert backing.values == {b"k": b"1", b"undeclared": b"2"}
+
+    async def test_a_refused_transaction_is_an_error_and_not_kept(self, start, backing):
+        place = await start(backing=backing.url, strategy="write-through", negative_ttl="0")
+        client = await place.client()
+        no = b"HTTP/1.1 400 No\r\nContent-Length: 0\r\n\r\n"
+        backing.lie = lambda method, key: no if (method, key) == ("PUT", b"b") else None
+        for words in (["MULTI"], ["SET", "a", 1], ["SET", "b", 1]):
+            await client.ask(*words)
+        assert str(await client.ask("EXEC")) == f"UNKNOWN outcome: backing {backing.url}: answered 400"
+        assert await client.ask("MGET", "a", "b") == [b"1", None]
+
+    async def test_databases_cannot_be_swapped(self, start, backing):
+        place = await start(backing=backing.url)
+        client = await place.client()
+        assert "cannot be swapped" in str(await client.ask("SWAPDB", 1, 0))
+        assert await client.ask("SWAPDB", 1, 2) == b"OK"
+
+
+async def test_who_leaves_in_the_middle_of_a_write_leaves_it_running(start, backing, until):
+    place = await start(backing=backing.url, strategy="write-through")
+    client, other = await place.client(), await place.client()
+    backing.hold = asyncio.Event()
+    client.send("SET", "k", "v")
+    await until(lambda: backing.asked["PUT"])
+    client.writer.close()
+    await until(lambda: len(place.node.service.sessions) == 1)
+    backing.hold.set()
+    assert await other.ask("GET", "k") == b"v"
+    assert backing.values == {b"k": b"v"}
+
+
+async def test_a_client_can_be_freed(start, backing, until):
+    place = await start(backing=backing.url, strategy="write-through")
+    client, other = await place.client(), await place.client()
+    number = await client.ask("CLIENT", "ID")
+    backing.hold = asyncio.Event()
+    for words in (["GET", "k"], ["SET", "l", "v"]):
+        client.send(*words)
+        await until(lambda: place.node.service.waiting.count)
+        assert await other.ask("CLIENT", "UNBLOCK", number) == 1
+        assert "nobody waits" in str(await client.read())
+    backing.hold.set()
+    assert await client.ask("PING") == b"PONG"
+
+
+async def test_a_stop_answers_who_waits(start, backing, until):
+    place = await start(backing=backing.url, strategy="write-through")
+    client = await place.client()
+    backing.hold = asyncio.Event()
+    client.send("SET", "k", "v")
+    await until(lambda: backing.asked["PUT"])
+    draining = asyncio.create_task(place.node.drain())
+    await until(lambda: not place.node.listeners["resp"].accepting)
+    backing.hold.set()
+    assert await client.read() == b"OK"
+    assert await client.closed()
+    await draining
