@@ -52,8 +52,8 @@ if TYPE_CHECKING:
     from minidist.components.cache.snapshots import Snapshots
     from minidist.engines.keyspace.memcached import Memcached
 
-# Commands of one client run in one go before others get their turn: about a millisecond.
-COMMANDS_PER_TURN = 256
+# Commands of one client run in one go before others get their turn: half a millisecond, three while keys are evicted.
+COMMANDS_PER_TURN = 128
 LOAD_AFTER_S = 0.05  # when others that start with us have most likely started, too
 HELD_WHILE_WAITING_BYTES = 256 * 1024
 NEVER_IDLE = -(10**9)  # sweeps for which somebody who waits for a key may be silent

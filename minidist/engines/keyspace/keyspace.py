@@ -5,9 +5,10 @@ when `maintain(now_ms)` wants to be called for the next one: commands lower it, 
 sets it anew. The caller owns the timer.
 
 `used_bytes` is what keys, values and tables take (memory.py); `limit_bytes` is `maxmemory`. Before each command the
-service calls `make_room` when the limit is passed, so the limit is exceeded by one command's values at most. Memory of
-flushed databases counts until it is freed; a large value's no longer when its key is gone, and it is freed within a
-moment, in steps.
+service calls `make_room` when the limit is passed, and where one step is not enough a write waits (`overfull`): so the
+limit is exceeded by one command's values at most. When the limit itself was lowered, or a flush has to be freed, writes
+go on, and the limit is reached in steps. Memory of flushed databases counts until it is freed; a large value's no
+longer when its key is gone, and it is freed within a moment, in steps.
 """
 
 import random
@@ -28,8 +29,13 @@ NO_LIMIT = 1 << 62
 EXPIRY_ROUND_MS = 100
 # Entries looked at in one step of expiry, or freed in one step after a flush: half a millisecond, on a slow day two.
 STEP_ENTRIES = 1000
+# The last ones go in smaller steps: with them the allocator's arenas become empty, and each is given back in 0.1 ms.
+LAST_ENTRIES = 20_000
+SMALL_STEP_ENTRIES = 100
 # Keys evicted in one step: half a millisecond. One is enough for most commands, as the limit is looked at before each.
 STEP_EVICTIONS = 200
+# While a lowered limit is being reached each millisecond of commands evicts so many, and each command these few.
+FEW_EVICTIONS = 2
 # Values from so many bytes on are freed in steps, so many pieces at a time: a quarter of a millisecond.
 LARGE_BYTES = 256 * 1024
 STEP_PIECES = 4
@@ -62,6 +68,8 @@ class Keyspace:
         self._rubble: deque[list[Any]] = deque()  # what large values were made of
         self._garbage_slot = 0
         self.garbage_keys = 0
+        self._catching_up = False  # a lowered limit is being reached, or a flush freed
+        self._evicted = (0, 0)  # while catching up: a time, and how many were evicted at it
 
     # --- upkeep -----------------------------------------------------------------------------------------------------
 
@@ -76,6 +84,8 @@ class Keyspace:
             return
         elif self.active_expiry:
             self.expire_step(now_ms)
+        if self._catching_up and not self._garbage and self.used_bytes <= self.limit_bytes:
+            self._catching_up = False
         if self._garbage or self._rubble:
             self.set_alarm(0)
         elif self.active_expiry:
@@ -99,9 +109,10 @@ class Keyspace:
     def expire_step(self, now_ms: int) -> bool:
         """Remove expired keys, looking at STEP_ENTRIES entries or a table more; whether all that is due was done."""
         looked_at = 0
+        step_entries = STEP_ENTRIES if self.count > LAST_ENTRIES else SMALL_STEP_ENTRIES
         for database in self.databases:
             while database.due and database.due[0][0] <= now_ms:
-                if looked_at >= STEP_ENTRIES:
+                if looked_at >= step_entries:
                     return False
                 looked_at += database.expire_table(now_ms)
         return True
@@ -128,6 +139,7 @@ class Keyspace:
     def discard(self, tables: list[Table], count: int) -> None:
         """Take over the tables of a flushed database, to be freed in steps."""
         self._garbage.append(tables)
+        self._catching_up = True
         self.set_alarm(0)
         self.garbage_keys += count
 
@@ -152,7 +164,8 @@ class Keyspace:
     def free_step(self) -> None:
         """Free STEP_ENTRIES keys of flushed databases, or a table more."""
         freed = 0
-        while self._garbage and freed < STEP_ENTRIES:
+        step_entries = STEP_ENTRIES if self.garbage_keys > LAST_ENTRIES else SMALL_STEP_ENTRIES
+        while self._garbage and freed < step_entries:
             tables = self._garbage[0]
             if self._garbage_slot == len(tables):
                 self._garbage.popleft()
@@ -179,11 +192,12 @@ class Keyspace:
     def make_room(self, now_ms: int) -> bool:
         """Free memory until the limit holds, as far as the policy allows; False when nothing more may go.
 
-        One step at most: what is left to do (the limit was lowered, a flush has to be freed) goes on in `maintain`.
+        One step at most: what is left to do goes on in `maintain`, and if `overfull`, a write has to wait for it.
         """
         self.peak_bytes = max(self.peak_bytes, self.used_bytes)
-        for _ in range(STEP_EVICTIONS):
+        for _ in range(self._evictions(now_ms)):
             if self.used_bytes <= self.limit_bytes:
+                self._catching_up = False
                 return True
             if self._garbage:
                 self.free_step()
@@ -193,10 +207,25 @@ class Keyspace:
         self.set_alarm(0)
         return True
 
+    def _evictions(self, now_ms: int) -> int:
+        """How many keys may go in this step."""
+        if not self._catching_up:
+            return STEP_EVICTIONS
+        at_ms, evicted = self._evicted
+        count = FEW_EVICTIONS if at_ms == now_ms and evicted >= STEP_EVICTIONS else STEP_EVICTIONS
+        self._evicted = (now_ms, count if at_ms != now_ms else evicted + count)
+        return count
+
+    @property
+    def overfull(self) -> bool:
+        """The limit is passed, by what commands have written."""
+        return self.used_bytes > self.limit_bytes and not self._catching_up
+
     def limit(self, limit_bytes: int) -> None:
         """Set the memory limit; one below what is used is enforced from now on, in steps."""
         self.limit_bytes = limit_bytes
-        if self.used_bytes > limit_bytes:
+        self._catching_up = self.used_bytes > limit_bytes
+        if self._catching_up:
             self.set_alarm(0)
 
     @property

@@ -25,7 +25,7 @@ from minidist.engines.keyspace.registry import Command, CommandTable
 from minidist.engines.keyspace.scripting import Scripts
 from minidist.engines.keyspace.session import Carrier, Session
 from minidist.engines.keyspace.settings import NO_SETTINGS, Settings
-from minidist.engines.keyspace.slowlog import quoted, without_secrets
+from minidist.engines.keyspace.slowlog import monitor_line
 from minidist.engines.keyspace.timing import Timing
 from minidist.engines.keyspace.users import UserFile, Users
 from minidist.engines.keyspace.waiting import Block, Place, Waiting
@@ -84,6 +84,7 @@ class Service:
         self.keyspace.on_alarm = self._alarmed
         self.paused_until_ms = 0
         self.pause_all = False
+        self.short_of_room = False  # some client waits until enough has been evicted
         self.connections_made = 0
         self.access_log: AccessLog | None = None  # once anybody was refused anything
         self.denied = dict.fromkeys(("auth", "command", "key", "channel"), 0)
@@ -253,9 +254,7 @@ class Service:
             raise CommandError("ERR Command not allowed inside a transaction")
         if session.user.restricted:
             self.authorise(session, command, args, now_ms)
-        if not self.keyspace.make_room(now_ms) and self._needs_memory(session, command):
-            command.rejected_calls += 1
-            raise CommandError(OUT_OF_MEMORY)
+        self._make_room(session, command, now_ms)
         if session.subscriptions and not session.resp3 and command.name not in OF_SUBSCRIBERS:
             raise CommandError(
                 f"ERR Can't execute '{innermost.full_name}': only (P|S)SUBSCRIBE / "
@@ -274,11 +273,25 @@ class Service:
         """The subcommand, where there is one."""
         return self.table.subcommand(command, args) if command.is_container and len(args) > 1 else command
 
+    def _make_room(self, session: Session, command: Command, now_ms: int) -> None:
+        """Keep the memory limit. Raises CommandError when nothing may go, Postponed when not enough has gone yet."""
+        possible = self.keyspace.make_room(now_ms)
+        if possible and not self.keyspace.overfull:
+            return
+        if not any(each.deny_oom for each in self._meant(session, command)):
+            return
+        if possible:
+            self.short_of_room = True
+            raise Postponed
+        command.rejected_calls += 1
+        raise CommandError(OUT_OF_MEMORY)
+
     @staticmethod
-    def _needs_memory(session: Session, command: Command) -> bool:
+    def _meant(session: Session, command: Command) -> list[Command]:
+        """The command, or those that EXEC will run."""
         if command.name == "EXEC" and session.transaction is not None:
-            return any(each.deny_oom for each, _ in session.transaction.commands)
-        return command.deny_oom
+            return [each for each, _ in session.transaction.commands]
+        return [command]
 
     def _let_pass(self, session: Session, command: Command, now_ms: int) -> None:
         """CLIENT PAUSE: hold back this command while it lasts. Raises Postponed."""
@@ -288,11 +301,7 @@ class Service:
             self.unpause()
             return
         queued = session.transaction is not None and command.name != "EXEC"
-        writes = command.write or (
-            command.name == "EXEC"
-            and session.transaction is not None
-            and any(each.write for each, _ in session.transaction.commands)
-        )
+        writes = any(each.write for each in self._meant(session, command))
         if self.pause_all or (writes and not queued):
             raise Postponed
 
@@ -373,9 +382,7 @@ class Service:
     def _show(self, session: Session, args: Arguments, now_ms: int) -> None:
         """Show a command to those who called MONITOR."""
         peer = session.carrier.peer if self.sessions.get(session.id) is session else "lua"  # the session of a script
-        who = f"{now_ms // 1000}.{now_ms % 1000:03}000 [{session.database.number} {peer}]"
-        words = [who.encode(), *map(quoted, without_secrets(args))]
-        self._deliver(list(self.monitors), b"+%b\r\n" % b" ".join(words))
+        self._deliver(list(self.monitors), monitor_line(now_ms, session.database.number, peer, args))
 
     # --- waiting for keys -------------------------------------------------------------------------------------------
 
@@ -416,14 +423,12 @@ class Service:
         session.regate()
         self.outbox.append(Release(session, self._answer(session, name, reply)))
 
-    # --- the memory limit -------------------------------------------------------------------------------------------
+    # --- what closes the direct way ---------------------------------------------------------------------------------
 
     def evict_by(self, policy: Policy) -> None:
         """Choose what goes when memory is full; at any time."""
         self.keyspace.evictor.use(policy)
         self.direct = {} if policy.counts_uses else self.direct_commands
-
-    # --- before a backing store -------------------------------------------------------------------------------------
 
     def use_strategy(self, strategy: "Strategy") -> None:
         """Give every command to a cache strategy; before the first session is opened."""
@@ -452,6 +457,9 @@ class Service:
         if self.paused_until_ms and now_ms >= self.paused_until_ms:
             self.unpause()
         self.keyspace.maintain(now_ms)
+        if self.short_of_room and not self.keyspace.overfull:
+            self.short_of_room = False
+            self.outbox.append(Resume())
         if self.tracking is not None:
             self.tracking.trim()
         self.serve(now_ms)  # keys may have expired that somebody wants to know of

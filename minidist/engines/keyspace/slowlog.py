@@ -60,6 +60,12 @@ def shortened(args: tuple[bytes, ...]) -> tuple[bytes, ...]:
     return tuple(shown)
 
 
+def monitor_line(now_ms: int, database: int, peer: str, args: Arguments) -> bytes:
+    """What MONITOR shows of a command."""
+    who = f"{now_ms // 1000}.{now_ms % 1000:03}000 [{database} {peer}]"
+    return b"+%b\r\n" % b" ".join([who.encode(), *map(quoted, without_secrets(args))])
+
+
 def without_secrets(args: Arguments) -> tuple[bytes, ...]:
     """The arguments of a command, without passwords."""
     words = [word.upper() for word in args[:2]]

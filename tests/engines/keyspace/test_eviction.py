@@ -5,6 +5,7 @@ import random
 import pytest
 
 from minidist.engines.keyspace.eviction import Policy
+from minidist.engines.keyspace.outputs import Resume
 from minidist.engines.keyspace.tables import NEVER
 
 LIMIT = 2_000_000
@@ -248,3 +249,36 @@ def test_policies_can_be_switched_at_any_time(world, client):
         world.now_ms += 1
         client.send("SET", f"{number}", b"x" * 300, *(["EX", 500] if number % 2 else []))
         assert world.keyspace.used_bytes <= LIMIT + 1500
+
+
+def test_a_write_waits_until_a_large_one_before_it_has_been_made_room_for(world, client):
+    """One step evicts 200 keys at most; what is written is less than a value above the limit at any moment."""
+    limited(world, Policy.ALLKEYS_LRU)
+    fill(world, client, 8_000, b"x" * 100)
+    large = b"y" * 200_000
+    assert client.send("SET", "large:0", large) == b"+OK\r\n"
+    waited = 0
+    for number in range(1, 5):
+        while (reply := client.send("SET", f"large:{number}", large)) == b"":
+            waited += 1
+            assert client.show("GET", "nothing") == "nil"  # who only reads need not wait
+            world.service.outbox.clear()
+            world.service.wake(world.now_ms)
+        assert reply == b"+OK\r\n"
+        assert world.keyspace.used_bytes <= LIMIT + len(large) + 1000
+    assert waited
+    assert any(isinstance(output, Resume) for output in world.service.outbox) or not world.service.short_of_room
+
+
+def test_a_lowered_limit_is_reached_in_steps_while_writes_go_on(world, client):
+    """A round of the loop evicts 200 keys for all its commands, and no more than 2 for each of the others."""
+    for number in range(10_000):
+        client.send("SET", f"key:{number}", b"x" * 100)
+    limited(world, Policy.ALLKEYS_LRU)
+    world.keyspace.limit(LIMIT // 10)
+    before = world.keyspace.evicted_keys
+    for number in range(100):
+        assert client.send("SET", f"new:{number}", b"x" * 100) == b"+OK\r\n"
+    assert world.keyspace.evicted_keys - before <= 200 + 2 * 100
+    world.wait(1000)
+    assert world.keyspace.used_bytes <= LIMIT // 10

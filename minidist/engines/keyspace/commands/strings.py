@@ -355,15 +355,26 @@ command(
     complexity="O(N) where N is the number of keys",
 )  # fmt: skip
 def mget(session: Session, args: Arguments, now_ms: int) -> bytes:
-    read, null = session.database.read, session.null
-    replies = [b"*%d\r\n" % (len(args) - 1)]
-    for key in args[1:]:
-        entry = read(key, now_ms)
-        if entry is None or not is_string(entry):
-            replies.append(null)
+    database, keys = session.database, args[1:]
+    tables = database.tables
+    lines = [b"*%d" % len(keys)]
+    for key, slot in zip(keys, key_slots(keys), strict=True):
+        entry = tables[slot].get(key)
+        if entry is None or entry.expires_ms <= now_ms:
+            database.read(key, now_ms)  # removes what has expired, and counts
+            lines.append(session.null[:-2])
+            continue
+        entry.touched_ms = now_ms
+        database.keyspace.hits += 1
+        value = entry.value
+        if value.__class__ is bytes and len(value) < USUAL_BULKS:
+            lines += BULK_LENGTHS[len(value)], value
+        elif is_string(entry):
+            lines += b"$%d" % len(value), value
         else:
-            replies.append(b"$%d\r\n%b\r\n" % (len(entry.value), entry.value))
-    return b"".join(replies)
+            lines.append(session.null[:-2])
+    lines.append(b"")
+    return CRLF.join(lines)
 
 
 @command(
