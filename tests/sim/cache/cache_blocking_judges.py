@@ -143,7 +143,8 @@ def still_waited(stage: Stage, first: Deed, second: Deed, pushed: dict[int, Deed
     """Whether the first one was surely waiting when the second one had got his reply."""
     if first.more:
         return all(second.before(pushed[element]) for element in first.more)
-    return second.ended.s < first.ended.s - CALM_S and stage.calm(first.ended.s - CALM_S, first.ended.s, DISTURBING)
+    over_ms = stage.time.lowest_ms(first.began, second.ended) + first.value[1] * 1000
+    return stage.time.highest_ms(first.began, second.ended) < over_ms
 
 
 def waits(stage: Stage) -> Iterator[str]:
