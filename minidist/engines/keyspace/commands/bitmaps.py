@@ -89,13 +89,16 @@ def _unit(args: Arguments, at: int) -> int:
     summary="Counts the number of set bits (population counting) in a string.", complexity="O(N)",
 )  # fmt: skip
 def bitcount(session: Session, args: Arguments, now_ms: int) -> bytes:
+    entry = session.database.read(args[1], now_ms)
+    bits = bits_of(entry)
+    if entry is None:
+        return ZERO  # whatever else was said: Redis looks at it only since 7.4 (redis#11734)
     start, end, unit = 0, -1, 8
     if len(args) == 3 or len(args) > 5:
         raise CommandError(SYNTAX)
     if len(args) > 3:
         start, end = integer(args[2]), integer(args[3])
         unit = _unit(args, 4)
-    bits = bits_of(session.database.read(args[1], now_ms))
     if start < 0 and end < 0 and start > end:
         return ZERO
     start, end = _range(len(bits) * 8 // unit, start, end)
@@ -110,15 +113,15 @@ def bitpos(session: Session, args: Arguments, now_ms: int) -> bytes:
     wanted = integer(args[2])
     if wanted not in (0, 1):
         raise CommandError("ERR The bit argument must be 1 or 0.")
+    entry = session.database.read(args[1], now_ms)
+    bits = bits_of(entry)
+    if entry is None:
+        return MINUS_ONE if wanted else ZERO
     if len(args) > 6:
         raise CommandError(SYNTAX)
     start = integer(args[3]) if len(args) > 3 else 0
     end = integer(args[4]) if len(args) > 4 else -1
     unit = _unit(args, 5)
-    entry = session.database.read(args[1], now_ms)
-    bits = bits_of(entry)
-    if entry is None:
-        return MINUS_ONE if wanted else ZERO
     start, end = _range(len(bits) * 8 // unit, start, end)
     if start > end:
         return MINUS_ONE
