@@ -21,14 +21,6 @@ def test_a_large_bitmap_is_changed_in_place(client, world):
     assert world.keyspace.used_bytes == 0
 
 
-def test_arguments_are_read_before_the_key_as_in_redis_7_2(client):
-    client.send("SADD", "set", "a")
-    assert client.show("BITCOUNT", "set", 0) == "!ERR syntax error"
-    assert client.show("BITCOUNT", "nope", "x", 1) == "!ERR value is not an integer or out of range"
-    assert client.show("BITPOS", "nope", 1, "x") == "!ERR value is not an integer or out of range"
-    assert client.show("BITPOS", "nope", 1, 0, 1, "FOO") == "!ERR syntax error"
-
-
 def test_events(client, world):
     events: list[tuple[bytes, bytes]] = []
     world.keyspace.notified = ALL
