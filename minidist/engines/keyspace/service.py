@@ -254,7 +254,7 @@ class Service:
             raise CommandError("ERR Command not allowed inside a transaction")
         if session.user.restricted:
             self.authorise(session, command, args, now_ms)
-        self._make_room(session, command, now_ms)
+        self._make_room(session, innermost, now_ms)
         if session.subscriptions and not session.resp3 and command.name not in OF_SUBSCRIBERS:
             raise CommandError(
                 f"ERR Can't execute '{innermost.full_name}': only (P|S)SUBSCRIBE / "

@@ -29,6 +29,7 @@ def test_noeviction_refuses_writes_and_serves_reads(world, client):
         number += 1
     assert client.show("SET", "more", "x") == "!OOM command not allowed when used memory > 'maxmemory'."
     assert client.show("INCR", "counter") == "!OOM command not allowed when used memory > 'maxmemory'."
+    assert client.show("XGROUP", "CREATE", "s", "g", "0", "MKSTREAM").startswith("!OOM")
     assert client.show("GET", "0").startswith('"xxx')
     assert client.show("EXPIRE", "0", "100") == "1"
     assert world.keyspace.used_bytes <= LIMIT + 2000
