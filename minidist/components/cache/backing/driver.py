@@ -1,8 +1,8 @@
 """Carries what the strategy asks to the store, and the answers back.
 
-So many requests are under way at once as there are connections; others wait in a queue, which the strategy bounds
-(`--load-limit`, `--write-behind-limit`, and one command for each client). Each has the same time in all, waiting
-included, so no client waits longer than `--backing-timeout` for one request.
+So many requests are under way at once as the store allows (`--backing-connections`); others wait in a queue, which the
+strategy bounds (`--load-limit`, `--write-behind-limit`, and one command for each client). Each has the same time in
+all, waiting included, so no client waits longer than `--backing-timeout` for one request.
 
 When the node stops, what is queued by write-behind is written first, as long as `--drain-timeout` allows.
 """
@@ -35,9 +35,9 @@ class Backing:
         config = node.config
         place = parse_place(config.backing)
         self._timeout_s = config.backing_timeout / 1000
-        self._most_workers = config.backing_connections
         self._store = make_store(node, place)
-        self.strategy = make_strategy(node, place)
+        self._most_workers = self._store.at_once
+        self.strategy = make_strategy(node, place, self._store.at_once)
         self.strategy.loop_ms = self._loop_ms
         self._queue: deque[tuple[float, Request]] = deque()
         self._workers: dict[asyncio.Task[None], None] = {}
@@ -186,16 +186,16 @@ def make_store(node: Cache, place: Place) -> BackingStore:
         if isinstance(place, HttpPlace):
             from minidist.components.cache.backing.http import HttpStore
 
-            return HttpStore(place, dialler, node.clock, config.max_bulk)
+            return HttpStore(place, dialler, node.clock, config.max_bulk, config.backing_connections)
         from minidist.components.cache.backing.redis import RedisStore
 
-        return RedisStore(place, dialler, node.clock, config.max_bulk)
+        return RedisStore(place, dialler, node.clock, config.max_bulk, config.backing_connections)
     from minidist.components.cache.backing.sqlite import SqliteStore
 
     return SqliteStore(place, node.clock, config.max_bulk, config.backing_timeout)
 
 
-def make_strategy(node: Cache, place: Place) -> Strategy:
+def make_strategy(node: Cache, place: Place, at_once: int) -> Strategy:
     """The decisions, in front of the service's database 0."""
     config: CacheConfig = node.config
     mode = Mode(config.strategy or Mode.READ_THROUGH.value)
@@ -204,7 +204,7 @@ def make_strategy(node: Cache, place: Place) -> Strategy:
         behind = WriteBehind(
             lag_ms=config.write_behind_lag,
             limit_bytes=config.write_behind_limit,
-            at_once=config.backing_connections,
+            at_once=at_once,
             rng=node.random,
         )
     lifetimes = Lifetimes(

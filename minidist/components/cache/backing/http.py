@@ -64,7 +64,8 @@ class OneResponse:
 class HttpStore:
     """Implements BackingStore."""
 
-    def __init__(self, place: HttpPlace, dialler: Dialler, clock: Clock, longest_bytes: int) -> None:  # type: ignore[type-arg]
+    def __init__(self, place: HttpPlace, dialler: Dialler, clock: Clock, longest_bytes: int, at_once: int) -> None:  # type: ignore[type-arg]
+        self.at_once = at_once
         self._place = place
         self._clock = clock
         self._longest_bytes = longest_bytes

@@ -32,12 +32,16 @@ if TYPE_CHECKING:
 COLUMNS = ("key", "value", "expires_ms")
 # Declared types that mean text to SQLite (section 3.1 of "Datatypes In SQLite").
 TEXT_TYPE = re.compile("CHAR|CLOB|TEXT", re.IGNORECASE)
+# As many writes may share one commit.
+AT_ONCE = 256
 # Jobs that may wait for a disk that hangs.
 MOST_OUTSTANDING = 1024
 
 
 class SqliteStore:
     """Implements BackingStore."""
+
+    at_once = AT_ONCE
 
     def __init__(self, place: SqlitePlace, clock: Clock, longest_bytes: int, timeout_ms: int) -> None:
         self._place = place
@@ -51,7 +55,7 @@ class SqliteStore:
         """Raises ConfigError."""
         try:
             self._file = await SqliteFile.open(self._place.path, busy_ms=self._timeout_ms // 2)
-            types = await self._file.run(self._prepare)
+            types = await self._file.run(self._prepare, writes=True)
         except SqliteError as error:
             raise ConfigError("--backing", self._place.shown, f"a file that SQLite can open ({error})") from None
         if not types.keys() >= set(COLUMNS):
@@ -75,7 +79,9 @@ class SqliteStore:
     async def load(self, key: bytes, until_s: float) -> Found | None:
         shown_key = self._as_column("key", key)
         query = f"SELECT value, expires_ms FROM {self._place.table} WHERE key = ?"
-        row = await self._run(lambda connection: connection.execute(query, (shown_key,)).fetchone(), until_s)
+        row = await self._run(
+            lambda connection: connection.execute(query, (shown_key,)).fetchone(), until_s, writes=False
+        )
         if row is None:
             return None
         value, expires_ms = as_bytes(row[0]), row[1] or NEVER
@@ -94,12 +100,12 @@ class SqliteStore:
             connection.execute(f"DELETE FROM {table} WHERE key = ?", row[:1])
             connection.execute(f"INSERT INTO {table} (key, value, expires_ms) VALUES (?, ?, ?)", row)
 
-        await self._run(replace, until_s)
+        await self._run(replace, until_s, writes=True)
 
     async def delete(self, key: bytes, until_s: float) -> None:
         shown_key = self._as_column("key", key)
         query = f"DELETE FROM {self._place.table} WHERE key = ?"
-        await self._run(lambda connection: connection.execute(query, (shown_key,)).rowcount, until_s)
+        await self._run(lambda connection: connection.execute(query, (shown_key,)).rowcount, until_s, writes=True)
 
     def _as_column(self, column: str, data: bytes) -> bytes | str:
         if column not in self._text_columns:
@@ -109,14 +115,14 @@ class SqliteStore:
         except UnicodeDecodeError:
             raise BackingError(f"the {column} is no text, as the table wants it") from None
 
-    async def _run(self, work: Callable[[Connection], T], until_s: float) -> T:
+    async def _run(self, work: Callable[[Connection], T], until_s: float, *, writes: bool) -> T:
         if self._file is None:
             raise BackingError("closed")
         if self._file.outstanding >= MOST_OUTSTANDING:
             raise BackingError("its disk does not answer")
         try:
             async with asyncio.timeout_at(until_s):
-                return await self._file.run(work)
+                return await self._file.run(work, writes=writes)
         except TimeoutError:
             raise BackingError("timed out", happened=True) from None
         except SqliteError as error:

@@ -22,6 +22,8 @@ class BackingError(Exception):
 class BackingStore(Protocol):
     """A place where values are kept. All methods raise BackingError, also when loop time `until_s` has come."""
 
+    at_once: int  #: requests that may be under way at the same time
+
     async def open(self) -> None:
         """Before the first request. A server need not be there yet. Raises ConfigError for what can never work."""
 
