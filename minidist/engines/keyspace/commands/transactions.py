@@ -1,7 +1,7 @@
 """MULTI, EXEC, DISCARD, WATCH, UNWATCH.
 
-Queueing is done by the service (`Service.run_checked`). A watch is a mark on a key that the first change sets; EXEC looks
-at its marks and drops them, whatever the outcome.
+Queueing is done by `Service.run_checked`. A watch is a mark on a key that the first change sets; EXEC looks at its
+marks and drops them, whatever the outcome.
 """
 
 from minidist.engines.keyspace.errors import EXEC_ABORT, CommandError
