@@ -16,7 +16,7 @@ The cache against the test suites of others, run as they are published. Written 
 
 which gets the suites (PyPI's source archives; git where there is none), starts nodes of the cache, runs the suites
 against them and writes this page and `compatibility.json`. `--source SUITE=DIR` takes a suite from a folder, `--only
-SUITE` runs one. It takes a quarter of an hour and is no part of `bin/test`.
+SUITE` runs one. It takes half an hour and is no part of `bin/test`.
 
 A case *applies* when it is about a command that Redis 7.2 has, outside CLUSTER, SENTINEL, modules and replication. Not
 counted are cases that never speak to the server (the client's own parts: parsers, retries, pools with fakes), and
