@@ -221,6 +221,11 @@ class Keyspace:
         """The limit is passed, by what commands have written."""
         return self.used_bytes > self.limit_bytes and not self._catching_up
 
+    @property
+    def is_making_room(self) -> bool:
+        """Said after `maintain`: the limit is passed, and the next step may change that."""
+        return self.overfull and self.alarm_ms == 0
+
     def limit(self, limit_bytes: int) -> None:
         """Set the memory limit; one below what is used is enforced from now on, in steps."""
         self.limit_bytes = limit_bytes

@@ -457,7 +457,7 @@ class Service:
         if self.paused_until_ms and now_ms >= self.paused_until_ms:
             self.unpause()
         self.keyspace.maintain(now_ms)
-        if self.short_of_room and not self.keyspace.overfull:
+        if self.short_of_room and not self.keyspace.is_making_room:
             self.short_of_room = False
             self.outbox.append(Resume())
         if self.tracking is not None:

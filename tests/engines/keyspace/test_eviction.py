@@ -271,6 +271,21 @@ def test_a_write_waits_until_a_large_one_before_it_has_been_made_room_for(world,
     assert any(isinstance(output, Resume) for output in world.service.outbox) or not world.service.short_of_room
 
 
+def test_a_write_that_waits_is_refused_when_nothing_more_may_go(world, client):
+    """What may go was not enough: whoever waits for the rest would wait for ever."""
+    limited(world, Policy.VOLATILE_LRU)
+    for number in range(1000):
+        client.send("SET", f"volatile:{number}", "x", "EX", 1000)
+    assert client.send("SET", "kept", b"y" * 2 * LIMIT) == b"+OK\r\n"
+    world.service.outbox.clear()
+    assert client.send("SET", "another", "x") == b""
+    while world.keyspace.alarm_ms == 0:
+        world.service.wake(world.now_ms)
+    assert not world.service.short_of_room
+    assert any(isinstance(output, Resume) for output in world.service.outbox)
+    assert client.send("SET", "another", "x").startswith(b"-OOM")
+
+
 def test_a_lowered_limit_is_reached_in_steps_while_writes_go_on(world, client):
     """A round of the loop evicts 200 keys for all its commands, and no more than 2 for each of the others."""
     for number in range(10_000):
