@@ -256,6 +256,8 @@ class Database:
         self.keyspace.used_bytes -= freed_bytes
         if entry.value.__class__ is not bytes and not moved:
             self.keyspace.bury(entry.value)
+        if self.queues is not None:
+            self.queues.leave(entry)
         if self.watches:
             self.changed(key, lost)
         return True

@@ -97,9 +97,9 @@ class Memcached:
         entry = database.read(key, now_ms)
         if entry is None or not is_string(entry):
             return b""
+        value = text(entry)
         if expires_ms is not None:
             self._touch_or_remove(key, entry, expires_ms, now_ms)
-        value = text(entry)
         flags = value.flags if isinstance(value, Flagged) else 0
         unique = b" %d" % self.unique(key, now_ms) if with_id else b""
         return b"VALUE %b %d %d%b\r\n%b\r\n" % (key, flags, len(value), unique, value)

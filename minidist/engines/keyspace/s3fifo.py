@@ -128,6 +128,11 @@ class Queues:
                 queue.sweep(lambda key, entry: database.table(key).get(key) is entry)
         self._count(database)
 
+    @staticmethod
+    def leave(entry: Entry) -> None:
+        """A key has gone. Its entry stays in its queue until its turn, and must not keep the value in memory."""
+        entry.value = b""
+
     def use(self, entry: Entry) -> None:
         """A key is about to be used."""
         uses = self._uses(entry)

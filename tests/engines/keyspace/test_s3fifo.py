@@ -1,6 +1,7 @@
 """S3-FIFO evicts what the paper's algorithm evicts, key by key, and its queues never grow without bound."""
 
 import random
+import tracemalloc
 from collections import deque
 
 from hypothesis import given, settings
@@ -154,6 +155,20 @@ def test_keys_that_come_and_go_do_not_pile_up(world, client):
         client.send("DEL", f"key:{number}")
     queues = world.keyspace.databases[0].queues
     assert queues.small.length + queues.main.length < 4 * BLOCK_WORDS
+
+
+def test_values_that_are_deleted_do_not_wait_for_their_turn(world, client):
+    """The queues know the keys for a while longer, and would keep what nobody accounts for any more."""
+    world.service.evict_by(Policy.ALLKEYS_S3_FIFO)
+    tracemalloc.start()
+    try:
+        for number in range(100):
+            client.send("SET", f"key:{number}", b"x" * 100_000)
+        for number in range(100):
+            client.send("DEL", f"key:{number}")
+        assert tracemalloc.get_traced_memory()[0] < 1_000_000
+    finally:
+        tracemalloc.stop()
 
 
 def test_no_step_is_long(world, client):
