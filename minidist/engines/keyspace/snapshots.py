@@ -30,6 +30,7 @@ from minidist.engines.keyspace.serialisation import LAST_VERSION, STRING, WRITTE
 from minidist.engines.keyspace.session import Session
 from minidist.engines.keyspace.tables import NEVER, Entry
 from minidist.engines.keyspace.texts import Flagged
+from minidist.engines.keyspace.values import placed
 
 MAGIC = b"REDIS"
 HEADER_BYTES = len(MAGIC) + 4
@@ -305,6 +306,7 @@ class SnapshotReader:
             if isinstance(value, bytes):
                 value = Flagged.of(value, self._flags)
             entry = self._database.put(key, value, now_ms, self._expires_ms)
+            placed(self._database, key, value)
             entry.touched_ms = max(now_ms - self._idle_ms, 0)
             if entry.mark >= 0:
                 entry.mark = entry.touched_ms if self._uses is None else min(self._uses, LFU_MOST)

@@ -95,6 +95,9 @@ def placed(database: Database, key: bytes, value: Any) -> None:
     """A value was put under a key as a whole: members of it may expire there."""
     due_ms = getattr(value, "due_ms", NEVER)
     if due_ms != NEVER:
+        from minidist.engines.keyspace.hash_ttl import field_expiry  # loaded, as there is such a value
+
+        field_expiry(database.keyspace)
         database.due_at(key, due_ms)
 
 

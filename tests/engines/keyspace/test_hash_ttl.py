@@ -60,6 +60,16 @@ def test_many_fields_go_in_steps(world, client):
     assert exact(world)
 
 
+def test_what_was_restored_expires_where_no_field_ever_had_a_lifetime(world, client, world_type):
+    client.send("HSET", "h", "f", "v")
+    client.send("HPEXPIRE", "h", 5000, "FIELDS", 1, "f")
+    payload = client.send("DUMP", "h").partition(b"\r\n")[2][:-2]
+    other = world_type()
+    assert other.client().show("RESTORE", "h", 0, payload) == "OK"
+    other.wait(10_000)
+    assert other.keyspace.count == 0
+
+
 @pytest.mark.parametrize("how", ["RENAME", "COPY", "MOVE", "SWAPDB", "RESTORE", "crowd"])
 def test_lifetimes_go_where_the_key_goes(world, client, how):
     client.send("HSET", "{t}h", "a", 1, "b", 2)

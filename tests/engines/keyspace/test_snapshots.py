@@ -58,6 +58,19 @@ def play(client, moves):
         client.send(name, key, *words)
 
 
+def test_fields_of_hashes_that_come_back_expire_though_nobody_asks(world_type):
+    world = world_type()
+    client = world.client()
+    client.send("HSET", "k", "f", "v")
+    client.send("HPEXPIRE", "k", 5000, "FIELDS", 1, "f")
+    keyspace, _ = read(written(world), world.now_ms)
+    assert keyspace.count == 1
+    world.now_ms += 10_000
+    assert keyspace.alarm_ms <= world.now_ms
+    keyspace.maintain(world.now_ms)
+    assert keyspace.count == 0
+
+
 @given(MOVES, st.sampled_from([1, 7, 1 << 20]))
 @settings(max_examples=100, deadline=None)
 def test_comes_back_as_it_was(world_type, moves, piece_bytes):
