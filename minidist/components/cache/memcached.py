@@ -1,7 +1,8 @@
 """The cache's second listener: memcached's text protocol over the same keys.
 
-As in server.py a client that does not read its replies is not read from; what it has asked waits in `left`, which holds
-less than one read. A turn ends after COMMANDS_PER_TURN requests or TURN_BYTES of replies.
+As in server.py a client that does not read its replies is not read from, nor one whose write waits until room for it
+has been made; what it has asked waits in `left`, which holds less than one read. A turn ends after COMMANDS_PER_TURN
+requests or TURN_BYTES of replies.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from collections import deque
 from typing import TYPE_CHECKING
 
 from minidist import __version__
+from minidist.engines.keyspace.errors import Postponed
 from minidist.engines.keyspace.memcached import Memcached
 from minidist.runtime.connection import Connection
 from minidist.wire.memcached import MemcachedInspector, Refused, Request, RequestReader
@@ -49,7 +51,7 @@ async def open_memcached(node: Cache, address: Address) -> Memcached:
 class MemcachedConnection(Connection):
     """One client."""
 
-    __slots__ = ("left", "memcached", "node", "reader")
+    __slots__ = ("left", "memcached", "node", "postponed", "reader")
 
     def __init__(self, listener: Listener[MemcachedConnection], node: Cache, memcached: Memcached) -> None:
         super().__init__(listener)
@@ -57,49 +59,74 @@ class MemcachedConnection(Connection):
         self.memcached = memcached
         self.reader = RequestReader(node.config.max_bulk)
         self.left: deque[Request | Refused | bytes] = deque()
+        self.postponed = False
 
     def refused(self) -> bytes:
         return b"ERROR Too many open connections\r\n"
 
+    def closed(self, error: Exception | None) -> None:
+        self.node.waiting.pop(self, None)
+
     def data_received(self, data: bytes) -> None:
         self.touched = True
         self.left.extend(self.reader.feed(data))
-        self.go_on()
+        if not self.postponed:
+            self.go_on()
 
     def go_on(self) -> None:
-        """Answer what is left until nothing is, or until the client does not read."""
-        while self.left and not self.write_paused and not self.closing:
-            replies: list[bytes] = []
-            size = 0
-            while self.left and len(replies) < COMMANDS_PER_TURN and size < TURN_BYTES:
-                reply = self._answer(self.left.popleft())
-                if reply is None:
-                    self.write(b"".join(replies))
-                    self.close()
-                    return
-                replies.append(reply)
-                size += len(reply)
+        """Answer what is left until nothing is, until the client does not read, or until a write has to wait."""
+        if self.postponed:
+            self.postponed = False
+            if not self.write_paused and not self.closing:
+                self.transport.resume_reading()
+        while self.left and not self.write_paused and not self.closing and not self.postponed:
+            replies, leaves = self._turn()
             self.write(b"".join(replies))
+            if leaves:
+                self.close()
+                return
             self.node.perform()
 
-    def _answer(self, request: Request | Refused | bytes) -> bytes | None:
-        """The reply; None to close."""
-        if isinstance(request, bytes):
-            return request
-        if isinstance(request, Refused):
-            if request.fatal:
-                self.write(request.reply)
-                return None
-            return request.reply
-        return self.memcached.run(request, self.node.clock.now_ms())
+    def _turn(self) -> tuple[list[bytes], bool]:
+        """The replies of one turn, and whether the connection ends with them."""
+        replies: list[bytes] = []
+        size = 0
+        while self.left and len(replies) < COMMANDS_PER_TURN and size < TURN_BYTES:
+            request = self.left.popleft()
+            if isinstance(request, Request):
+                try:
+                    reply = self.memcached.run(request, self.node.clock.now_ms())
+                except Postponed:
+                    self.left.appendleft(request)
+                    self._wait()
+                    break
+                if reply is None:
+                    return replies, True
+            else:
+                reply = request if isinstance(request, bytes) else request.reply
+            replies.append(reply)
+            size += len(reply)
+            if isinstance(request, Refused) and request.fatal:
+                return replies, True
+        return replies, False
+
+    def _wait(self) -> None:
+        """`Resume` goes on."""
+        self.postponed = True
+        self.node.waiting[self] = None
+        self.transport.pause_reading()
 
     def mid_request(self) -> bool:
         return not self.reader.idle
 
     def answer_instead(self, reply: bytes) -> None:
         self.left.append(reply)
-        self.go_on()
+        if not self.postponed:
+            self.go_on()
 
     def resume_writing(self) -> None:
+        if self.postponed:
+            self.write_paused = False  # and reading stays paused
+            return
         super().resume_writing()
         self.go_on()

@@ -49,6 +49,7 @@ from minidist.wire.resp_replies import error
 
 if TYPE_CHECKING:
     from minidist.components.cache.backing.driver import Backing
+    from minidist.components.cache.memcached import MemcachedConnection
     from minidist.components.cache.snapshots import Snapshots
     from minidist.engines.keyspace.memcached import Memcached
 
@@ -286,7 +287,7 @@ class Cache(Node):
         self.service.random_bytes = unguessable
         self.service.configure(config)
         self.output_limits = parse_limits(config.output_limits)
-        self.waiting: dict[RespConnection, None] = {}
+        self.waiting: dict[RespConnection | MemcachedConnection, None] = {}
         self.performing = False
         self.armed_ms = NEVER
         self._timer: ClockTimer | asyncio.Handle | None = None

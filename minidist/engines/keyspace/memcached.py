@@ -12,6 +12,7 @@ from typing import Protocol
 
 from minidist.engines.keyspace import events
 from minidist.engines.keyspace.database import Database, Watch
+from minidist.engines.keyspace.errors import Postponed
 from minidist.engines.keyspace.service import Service
 from minidist.engines.keyspace.tables import NEVER, Entry
 from minidist.engines.keyspace.texts import Flagged, is_string, text
@@ -51,7 +52,10 @@ class Memcached:
         return self.service.keyspace.databases[0]
 
     def run(self, request: Request, now_ms: int) -> bytes | None:
-        """The reply, empty for `noreply`; None when the client wants to go (`quit`)."""
+        """The reply, empty for `noreply`; None when the client wants to go (`quit`).
+
+        Raises Postponed: nothing has happened, run it again after `Resume`, and what follows on the connection later.
+        """
         words = request.words
         name = words[0]
         if name == b"quit":
@@ -145,17 +149,17 @@ class Memcached:
     # --- storing ----------------------------------------------------------------------------------------------------
 
     def _store(self, words: list[bytes], block: bytes, now_ms: int) -> bytes:
-        self.counts["cmd_set"] += 1
         name, key = words[0], words[1]
         expires_ms = expiry_ms(words[3], now_ms)
+        if expires_ms is not None and not self.has_room(now_ms):  # before the key is looked at, since it may have to go
+            return OUT_OF_MEMORY
+        self.counts["cmd_set"] += 1
         if expires_ms is None:
             return BAD_FORMAT
         entry = self.database.peek(key, now_ms)
         refusal = self._refusal(words, entry, now_ms)
         if refusal:
             return refusal
-        if not self.service.keyspace.make_room(now_ms):
-            return OUT_OF_MEMORY
         flags = int(words[2]) & 0xFFFFFFFF
         if name in (b"append", b"prepend"):
             assert entry is not None
@@ -183,6 +187,15 @@ class Memcached:
         if name in (b"append", b"prepend") and entry is not None and not is_string(entry):
             return WRONG_TYPE
         return b""
+
+    def has_room(self, now_ms: int) -> bool:
+        """Whether something may be stored. Raises Postponed while enough for it is being evicted."""
+        if not self.service.keyspace.make_room(now_ms):
+            return False
+        if self.service.keyspace.overfull:
+            self.service.short_of_room = True
+            raise Postponed
+        return True
 
     def put(self, key: bytes, value: bytes, now_ms: int, expires_ms: int) -> Entry:
         entry = self.database.put(key, value, now_ms, expires_ms)

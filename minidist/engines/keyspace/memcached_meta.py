@@ -244,6 +244,8 @@ def _marks(memcached: Memcached, entry: Entry, won: bool) -> bytes:
 
 
 def _set(memcached: Memcached, meta: Meta, mode: str, block: bytes) -> bytes:
+    if not memcached.has_room(meta.now_ms):  # before the key is looked at, since it may have to go
+        return b"SERVER_ERROR out of memory storing object\r\n"
     memcached.counts["cmd_set"] += 1
     database, key, now_ms = memcached.database, meta.key, meta.now_ms
     entry = database.peek(key, now_ms)
@@ -253,8 +255,6 @@ def _set(memcached: Memcached, meta: Meta, mode: str, block: bytes) -> bytes:
         return code + _echoes_of_set(memcached, meta, stored=False) + b"\r\n"
     if joins and entry is not None and not is_string(entry):
         return b"SERVER_ERROR the key holds another type than a string\r\n"
-    if not memcached.service.keyspace.make_room(now_ms):
-        return b"SERVER_ERROR out of memory storing object\r\n"
     flags, expires_ms = meta.numbers.get("F", 0) & 0xFFFFFFFF, meta.times_ms.get("T", NEVER)
     if joins and entry is None:
         expires_ms = meta.times_ms["N"]
