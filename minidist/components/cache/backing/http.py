@@ -1,7 +1,9 @@
 """An HTTP server as backing store: GET, PUT and DELETE of PREFIX/KEY, the key percent-encoded (RFC 3986).
 
     GET      200 and the value; 404 or 410: there is none. `Cache-Control: max-age` (or s-maxage), less `Age`, or else
-             `Expires`, is its lifetime (RFC 9111 section 4.2)
+             `Expires`, is its lifetime (RFC 9111 section 4.2). A date that has passed: there is none, as after a PUT
+             with that date. What is stale otherwise, or not to be kept (`no-store`, `no-cache`), is good for who has
+             asked, and for nobody later
     PUT      200, 201, 202 or 204. A lifetime is sent as `Expires`, for servers that keep it with the value
     DELETE   200, 202, 204, 404 or 410
 
@@ -31,6 +33,7 @@ STORED = (200, 201, 202, 204)
 DELETED = (200, 202, 204, *ABSENT)
 WITHOUT_EFFECT = (501, 503)
 MAX_AGE = re.compile(r"(?:^|,)\s*(s-maxage|max-age)\s*=\s*\"?([0-9]{1,10})", re.IGNORECASE)
+NOT_KEPT = re.compile(r"(?:^|,)\s*(?:no-store|no-cache)\s*(?:,|$)", re.IGNORECASE)
 DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
 MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 DATE = re.compile(r"[A-Z][a-z]{2}, ([0-9]{2}) ([A-Z][a-z]{2}) ([0-9]{4}) ([0-9]{2}):([0-9]{2}):([0-9]{2}) GMT")
@@ -84,7 +87,7 @@ class HttpStore:
             return None
         if response.status != 200:
             raise BackingError(f"answered {response.status}")
-        return Found(response.body, self._expires_ms(response))
+        return Found(response.body, expires_ms(response, self._clock.now_ms()))
 
     async def store(self, key: bytes, value: bytes, ttl_ms: int | None, until_s: float) -> None:
         headers = [("Content-Type", "application/octet-stream")]
@@ -117,16 +120,20 @@ class HttpStore:
         )
         return response
 
-    def _expires_ms(self, response: Response) -> int:
-        """When the value is no longer good, or NEVER."""
-        now_ms = self._clock.now_ms()
-        ages = {name.lower(): int(age) for name, age in MAX_AGE.findall(response.header("cache-control") or "")}
-        if ages:
-            age = response.header("age") or ""
-            spent_s = int(age) if re.fullmatch("[0-9]{1,10}", age) else 0
-            return now_ms + max(ages.get("s-maxage", ages.get("max-age", 0)) - spent_s, 0) * 1000
-        expires = response.header("expires")
-        return NEVER if expires is None else read_http_date(expires, now_ms)
+
+def expires_ms(response: Response, now_ms: int) -> int:
+    """When the value is no longer good, or NEVER."""
+    control = response.header("cache-control") or ""
+    ages = {name.lower(): int(age) for name, age in MAX_AGE.findall(control)}
+    if NOT_KEPT.search(control):
+        return now_ms + 1
+    if ages:
+        age = response.header("age") or ""
+        spent_s = int(age) if re.fullmatch("[0-9]{1,10}", age) else 0
+        fresh_s = ages.get("s-maxage", ages.get("max-age", 0)) - spent_s
+        return now_ms + (fresh_s * 1000 if fresh_s > 0 else 1)
+    expires = response.header("expires")
+    return NEVER if expires is None else read_http_date(expires, now_ms)
 
 
 def http_date(at_ms: int) -> str:
@@ -136,7 +143,7 @@ def http_date(at_ms: int) -> str:
 
 
 def read_http_date(text: str, now_ms: int) -> int:
-    """The date in milliseconds; what is none means "already expired" (RFC 9111 section 5.3)."""
+    """The date in milliseconds; what is none means "stale already" (RFC 9111 section 5.3)."""
     match = DATE.fullmatch(text)
     try:
         if match is not None and match[2] in MONTHS:
@@ -145,4 +152,4 @@ def read_http_date(text: str, now_ms: int) -> int:
             return (at - EPOCH) // timedelta(milliseconds=1)
     except ValueError:
         pass
-    return now_ms
+    return now_ms + 1
