@@ -345,6 +345,8 @@ class Strategy:
             self.database.drop(load.key)
         elif self.service.keyspace.make_room(now_ms):
             self.database.keep(load.key, answer.value, now_ms, answer.expires_ms)
+        elif self.database.peek(load.key, now_ms) is None:
+            self.loads.forget_renewal(load.key)  # there is no room for it
         place = self.service.waiting.at(self.database, load.key)
         if place is not None:
             for session in place.sessions:

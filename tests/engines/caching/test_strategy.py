@@ -302,3 +302,21 @@ TestWriteThrough = WriteThroughWorld.TestCase
 TestWriteThrough.settings = settings(max_examples=150, stateful_step_count=60, deadline=None)
 TestWriteBehind = WriteBehindWorld.TestCase
 TestWriteBehind.settings = settings(max_examples=150, stateful_step_count=60, deadline=None)
+
+
+def test_what_there_is_no_room_for_is_not_remembered_for_renewal():
+    """Its client has left, so nobody drops the key later."""
+    service = Service(all_commands(), 1, random.Random(1))
+    lifetimes = Lifetimes(load_ttl_ms=1000, ahead_percent=20)
+    strategy = Strategy(
+        service, "store", Mode.READ_THROUGH, lifetimes, load_limit=10, behind=None, rng=random.Random(1)
+    )
+    session = service.open(Carrier(), START_MS)
+    service.keyspace.limit(1)
+    service.run(session, [(b"GET", b"k")], START_MS)
+    service.close(session)
+    (load,) = strategy.take(0)
+    strategy.database.put(b"other", b"x", START_MS)
+    strategy.loaded(load, Found(b"value"), START_MS)
+    assert strategy.database.peek(b"k", START_MS) is None
+    assert not strategy.loads.renewals

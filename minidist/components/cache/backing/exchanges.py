@@ -40,20 +40,19 @@ class AnswerReader(Protocol):
 class ExchangeConnection(Connection):
     """One connection to the store."""
 
-    __slots__ = ("_answer", "_ended", "_reader", "spoke")
+    __slots__ = ("_answer", "_ended", "_reader")
 
     def __init__(self, dialler: Dialler[ExchangeConnection]) -> None:
         super().__init__(dialler)
         self._reader: AnswerReader | None = None
         self._answer: asyncio.Future[Any] | None = None
         self._ended: asyncio.Future[None] | None = None  # while it lingers
-        self.spoke = False  # something of the present answer has come
 
     async def ask(self, payload: bytes, reader: AnswerReader) -> Any:
         """Raises BackingError."""
         if self.closing:
             raise BackingError("connection closed", happened=False)
-        self._reader, self.spoke = reader, False
+        self._reader = reader
         self._answer = asyncio.get_running_loop().create_future()
         self.write(payload)
         return await self._answer
@@ -75,7 +74,6 @@ class ExchangeConnection(Connection):
         if self._reader is None:
             self.abort("spoke without being asked")
             return
-        self.spoke = True
         self._take(self._reader.feed, data)
 
     def eof_received(self) -> None:
