@@ -245,3 +245,11 @@ def test_without_lupa_it_says_what_to_install(client, monkeypatch):
     assert client.show("EVAL", "return 1", 0) == (
         "!ERR scripts need Lua, which is not installed here: pip install 'minidist[lua]'"
     )
+
+
+def test_a_script_is_told_the_version_that_clients_are_told(world, client):
+    source = "return {redis.REDIS_VERSION, redis.REDIS_VERSION_NUM}"
+    assert client.show("EVAL", source, 0) == f'["7.2.4", {0x070204}]'
+    world.service.redis_version = "7.4.12"
+    client.send("SCRIPT", "FLUSH")
+    assert client.show("EVAL", source, 0) == f'["7.4.12", {0x07040C}]'

@@ -153,6 +153,8 @@ class Machine:
             table[name.encode()] = function
         table[b"many"] = MANY
         table[b"longest"], table[b"longest_subject"] = LONGEST_STRING_BYTES, LONGEST_SUBJECT_BYTES
+        version = self._scripts.service.redis_version
+        table[b"version"], table[b"version_number"] = version.encode(), version_number(version)
         table[b"setresp"] = self._set_resp
         table[b"random"] = self._draw
         table[b"randomseed"] = self._random.seed
@@ -376,6 +378,12 @@ class Machine:
 def _no_attributes(target: object, name: object, setting: bool) -> object:
     """Scripts see functions of ours, and nothing that these have."""
     raise AttributeError("not for scripts")
+
+
+def version_number(version: str) -> int:
+    """`7.2.4` as redis.REDIS_VERSION_NUM has it: a byte for each part."""
+    major, minor, patch = map(int, version.split("."))
+    return major << 16 | minor << 8 | patch
 
 
 def _sha1_hex(text: bytes) -> bytes:

@@ -92,7 +92,7 @@ end
 local redis = {
   LOG_DEBUG = 0, LOG_VERBOSE = 1, LOG_NOTICE = 2, LOG_WARNING = 3,
   REPL_NONE = 0, REPL_AOF = 1, REPL_SLAVE = 2, REPL_REPLICA = 2, REPL_ALL = 3,
-  REDIS_VERSION = '7.2.0', REDIS_VERSION_NUM = 0x00070200,
+  REDIS_VERSION = libraries.version, REDIS_VERSION_NUM = libraries.version_number,
 }
 redis.call = function(...)
   room()
