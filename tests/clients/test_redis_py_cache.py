@@ -1,8 +1,5 @@
 """redis-py's own client-side cache, unmodified, with a daemon that tells it what has changed."""
 
-import json
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 
@@ -12,18 +9,9 @@ from redis.cache import CacheConfig
 
 
 @pytest.fixture(scope="module")
-def port() -> Iterator[int]:
-    """A daemon that redis-py takes for one that it may cache."""
-    command = [
-        *(sys.executable, "-m", "minidist", "cache", "--listen", "127.0.0.1:0"),
-        *("--redis-version", "7.4.0", "--log-level", "error"),
-    ]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-        try:
-            assert process.stdout is not None
-            yield int(json.loads(process.stdout.readline())["address"].rsplit(":", 1)[1])
-        finally:
-            process.kill()
+def daemon_options() -> list[str]:
+    """redis-py takes it for a server that it may cache."""
+    return ["--redis-version", "7.4.0"]
 
 
 @pytest.fixture

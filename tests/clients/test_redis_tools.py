@@ -1,11 +1,8 @@
 """redis-cli and redis-benchmark, unmodified, where they are installed."""
 
-import json
 import re
 import shutil
 import subprocess
-import sys
-from collections.abc import Iterator
 
 import pytest
 
@@ -13,19 +10,10 @@ TOOLS = pytest.mark.skipif(shutil.which("redis-benchmark") is None, reason="redi
 pytestmark = TOOLS
 
 
-@pytest.fixture(scope="module")
-def port() -> Iterator[str]:
-    command = [sys.executable, "-m", "minidist", "cache", "--listen", "127.0.0.1:0", "--log-level", "error"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-        try:
-            assert process.stdout is not None
-            yield json.loads(process.stdout.readline())["address"].rsplit(":", 1)[1]
-        finally:
-            process.kill()
-
-
-def cli(port: str, *words: str, given: str = "") -> str:
-    run = subprocess.run(["redis-cli", "-p", port, *words], input=given, capture_output=True, text=True, timeout=30)
+def cli(port: int, *words: str, given: str = "") -> str:
+    run = subprocess.run(
+        ["redis-cli", "-p", str(port), *words], input=given, capture_output=True, text=True, timeout=30
+    )
     return run.stdout.strip()
 
 
@@ -48,7 +36,7 @@ def test_redis_cli_sends_many_at_once(port):
 @pytest.mark.parametrize("pipeline", ["1", "16"])
 def test_redis_benchmark(port, pipeline):
     names = "ping,set,get,incr,mset"
-    command = ["redis-benchmark", "-p", port, "-n", "2000", "-c", "50", "-P", pipeline, "-t", names, "--csv"]
+    command = ["redis-benchmark", "-p", str(port), "-n", "2000", "-c", "50", "-P", pipeline, "-t", names, "--csv"]
     run = subprocess.run(command, capture_output=True, text=True, timeout=60)
     assert run.returncode == 0
     assert "WARNING" not in run.stderr
