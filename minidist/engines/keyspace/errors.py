@@ -8,7 +8,7 @@ class CommandError(Exception):
 
 
 class Postponed(Exception):
-    """A command cannot run yet (paused, asleep): run it, and what follows on its connection, later."""
+    """A command cannot run yet (paused, asleep, no room for it): run it, and what follows on its connection, later."""
 
 
 SYNTAX = "ERR syntax error"

@@ -6,9 +6,9 @@ takes `run_checked`, which asks the questions in Redis' order (server.c, `proces
 memory? paused? inside MULTI?
 
 What the shell must do is data. After `run` it writes the replies; if `run` did not run all commands, it keeps the
-rest: either much has been written and it should look at back-pressure, or the session waits (`session.gated`): paused
-or asleep, until a `Resume`, or for a key, until its `Release`. `outbox` holds what concerns other connections; the
-shell empties it after each run.
+rest: either much has been written and it should look at back-pressure, or the session waits: paused, asleep or short
+of room, until a `Resume`, or for a key, until its `Release`. `outbox` holds what concerns other connections; the shell
+empties it after each run.
 """
 
 import random
