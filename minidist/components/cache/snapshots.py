@@ -11,6 +11,7 @@ writes nothing. A snapshot that cannot be written (a full disk) is an error in t
 import asyncio
 from typing import TYPE_CHECKING
 
+from minidist.engines.keyspace.errors import CommandError
 from minidist.engines.keyspace.rdb_strings import Malformed
 from minidist.engines.keyspace.session import Session
 from minidist.engines.keyspace.snapshots import SnapshotReader, SnapshotWriter
@@ -66,12 +67,16 @@ class Snapshots:
             while data := await file.read_at(at, PIECE_BYTES):
                 at += len(data)
                 reader.feed(data, clock.now_ms())
-                service.keyspace.make_room(clock.now_ms())
+                while service.keyspace.overfull and service.keyspace.make_room(clock.now_ms()):
+                    pass  # one step evicts less than a piece can bring
             reader.end(clock.now_ms())
         except Malformed as problem:
             raise DiskError("load the snapshot", self._path, f"{problem}; to start without it, move it away") from None
-        for source in reader.functions:
-            service.scripts.functions.load(source, replace=True)
+        try:
+            for source in reader.functions:
+                service.scripts.functions.load(source, replace=True)
+        except CommandError as problem:
+            raise DiskError("load the functions of the snapshot", self._path, str(problem)) from None
         self._node.log.info("snapshot loaded", keys=reader.keys, expired=reader.expired, bytes=at)
 
     # --- writing ----------------------------------------------------------------------------------------------------
@@ -147,12 +152,8 @@ class Snapshots:
             b"used-mem": b"%d" % service.keyspace.used_bytes,
             b"aof-base": b"0",
         }
-        functions = (
-            [each.source for each in service.scripts.functions.libraries.values()]
-            if (service.scripts.has_functions)
-            else []
-        )
-        return SnapshotWriter(service.keyspace, about, functions, now_ms)
+        libraries = service.scripts.functions.libraries if service.scripts.has_functions else {}
+        return SnapshotWriter(service.keyspace, about, [each.source for each in libraries.values()], now_ms)
 
     # --- end --------------------------------------------------------------------------------------------------------
 

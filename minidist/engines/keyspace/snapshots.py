@@ -187,6 +187,8 @@ class SnapshotReader:
         self.functions: list[bytes] = []
         self._keyspace = keyspace
         self._database = keyspace.databases[0]
+        self._pieces: list[bytes] = []  # joined when they are enough: a long value comes in thousands of them
+        self._held_bytes = 0
         self._data = b""
         self._enough_bytes = HEADER_BYTES
         self._unchecked = False  # there is a checksum, and it has not come yet
@@ -204,9 +206,11 @@ class SnapshotReader:
 
     def feed(self, data: bytes, now_ms: int) -> None:
         """Take the next piece of the file. Raises Malformed: what is wrong, and where; what was read before stays."""
-        self._data += data
-        if self.complete or len(self._data) < self._enough_bytes:
+        self._pieces.append(data)
+        self._held_bytes += len(data)
+        if self.complete or self._held_bytes < self._enough_bytes:
             return
+        self._data = b"".join(self._pieces)
         reader = Reader(self._data)
         self._start = self._summed = 0
         try:
@@ -225,7 +229,8 @@ class SnapshotReader:
             raise Malformed(f"{problem}, at byte {self.at + self._start}") from None
         self._sum_up()
         self.at += self._start
-        self._data = self._data[self._start :]
+        self._pieces = [self._data[self._start :]]
+        self._held_bytes = len(self._pieces[0])
 
     def end(self, now_ms: int) -> None:
         """The file has ended. Raises Malformed when it should not have."""
@@ -233,7 +238,7 @@ class SnapshotReader:
         self.feed(b"", now_ms)
         if not self.complete:
             raise Malformed(f"it ends too early, in what begins at byte {self.at}")
-        if self._data:
+        if self._held_bytes:
             raise Malformed(f"it goes on after its end at byte {self.at}")
 
     def _sum_up(self) -> None:
@@ -284,6 +289,8 @@ class SnapshotReader:
 
     def _read_aux(self, name: bytes, value: bytes) -> None:
         if name == FLAGS:
+            if not value.isdigit():
+                raise Malformed("flags that are no number")
             self._flags = int(value)
         elif name == CHECKED:
             self._unchecked = True

@@ -34,6 +34,36 @@ async def test_warm_after_a_restart(start, tmp_path):
     assert await client.ask("GET", "b") == b"2"
 
 
+async def test_a_snapshot_that_is_larger_than_the_limit_does_not_pass_it(start, tmp_path):
+    place = await start(data_dir=str(tmp_path), snapshot="dump.rdb")
+    database, now_ms = place.node.service.keyspace.databases[0], place.node.clock.now_ms()
+    for number in range(50_000):
+        database.put(b"key:%d" % number, b"x" * 20, now_ms)
+    await place.node.stop()
+    again = await start(data_dir=str(tmp_path), snapshot="dump.rdb", max_memory="2mb")
+    keyspace = again.node.service.keyspace
+    assert keyspace.count > 2000
+    assert keyspace.used_bytes <= keyspace.limit_bytes
+    assert keyspace.peak_bytes <= 2 * keyspace.limit_bytes + 1_000_000
+
+
+async def test_functions_that_cannot_be_loaded_are_an_error_with_their_reason(start, tmp_path):
+    pytest.importorskip("lupa")
+    place = await start(data_dir=str(tmp_path), snapshot="dump.rdb")
+    client = await place.client()
+    source = b"#!lua name=mylib\nredis.register_function('f', function() return 1 end)"
+    await client.ask("FUNCTION", "LOAD", source)
+    await place.node.stop()
+    file = tmp_path / "dump.rdb"
+    whole = file.read_bytes()
+    broken = whole.replace(b"return 1 end)", b"return 1 and)").partition(b"minidist-crc32")[0][:-2]
+    checked = b"\xfa\x10minidist-checked\xc0\x01"
+    assert checked in broken
+    file.write_bytes(broken.replace(checked, b"") + b"\xff" + bytes(8))
+    with pytest.raises(DiskError, match="functions of the snapshot"):
+        await start(data_dir=str(tmp_path), snapshot="dump.rdb")
+
+
 async def test_save_answers_when_it_is_written_and_others_are_served(start, tmp_path):
     place = await start(data_dir=str(tmp_path), snapshot="dump.rdb")
     saver, other = await place.client(), await place.client()
