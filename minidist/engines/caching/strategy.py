@@ -29,7 +29,7 @@ from minidist.engines.caching.loads import Lifetimes, Loads
 from minidist.engines.caching.requests import Failure, Found, Load, Request, Store
 from minidist.engines.caching.write_behind import WriteBehind
 from minidist.engines.caching.write_through import WriteThrough
-from minidist.engines.keyspace.errors import CommandError
+from minidist.engines.keyspace.errors import CommandError, discarded
 from minidist.engines.keyspace.outputs import ASK
 from minidist.engines.keyspace.registry import Command
 from minidist.engines.keyspace.service import Service
@@ -138,16 +138,16 @@ class Strategy:
             raise CommandError("ERR database 0 has a backing store and cannot be swapped")
         if session.executing:
             return self.service.carry_out(session, command, args, now_ms)
-        if self.behind is not None and self.behind.is_full and self._writes(session, command):
-            raise CommandError(
-                f"ERR write-behind queue is full: {self.behind.queued_bytes} bytes wait for backing {self.name}"
-            )
-        if session.database is not self.database:
-            return self._run(session, command, args, now_ms)
         answers = NO_ANSWERS
         if session.wait is not None and isinstance(session.wait.block, Pending):
             answers = session.wait.block.answers
-        lent = self._make_ready(session, command, args, answers, now_ms)
+        try:
+            lent = self._admit(session, command, args, answers, now_ms)
+        except CommandError as problem:
+            if command.name != "EXEC":
+                raise
+            session.leave_transaction()
+            raise discarded(problem) from None
         if not lent and not answers:
             return self._run(session, command, args, now_ms)
         found = dict.fromkeys([*lent, *(key for key, answer in answers.items() if answer is not None)])
@@ -162,6 +162,18 @@ class Strategy:
             if keyspace.used_bytes > keyspace.limit_bytes:
                 for key in lent:
                     self.database.drop(key)
+
+    def _admit(
+        self, session: Session, command: Command, args: Arguments, answers: dict[bytes, Found | None], now_ms: int
+    ) -> list[bytes]:
+        """As `_make_ready`. Raises CommandError, too, for a command that must not run now."""
+        if self.behind is not None and self.behind.is_full and self._writes(session, command):
+            raise CommandError(
+                f"ERR write-behind queue is full: {self.behind.queued_bytes} bytes wait for backing {self.name}"
+            )
+        if session.database is not self.database:
+            return []
+        return self._make_ready(session, command, args, answers, now_ms)
 
     def _writes(self, session: Session, command: Command) -> bool:
         if command.name == "EXEC" and session.transaction is not None:

@@ -29,6 +29,11 @@ def wrong_arity(name: str) -> CommandError:
     return CommandError(f"ERR wrong number of arguments for '{name}' command")
 
 
+def discarded(problem: CommandError) -> CommandError:
+    """What EXEC answers where it was refused before it ran; the transaction is over."""
+    return CommandError(f"EXECABORT Transaction discarded because of: {str(problem).removeprefix('ERR ')}")
+
+
 def unknown_subcommand(container: str, given: bytes) -> CommandError:
     return CommandError(f"ERR unknown subcommand '{printable(given)[:128]}'. Try {container.upper()} HELP.")
 

@@ -16,7 +16,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from minidist.engines.keyspace import events
-from minidist.engines.keyspace.errors import NO_AUTH, OUT_OF_MEMORY, CommandError, Postponed
+from minidist.engines.keyspace.errors import NO_AUTH, OUT_OF_MEMORY, CommandError, Postponed, discarded
 from minidist.engines.keyspace.eviction import Policy
 from minidist.engines.keyspace.keyspace import Keyspace
 from minidist.engines.keyspace.outputs import ALARM, Output, Push, Release, Resume
@@ -232,8 +232,7 @@ class Service:
             if args[0].upper() != b"EXEC":
                 raise
             session.leave_transaction()
-            why = str(problem).removeprefix("ERR ")
-            raise CommandError(f"EXECABORT Transaction discarded because of: {why}") from None
+            raise discarded(problem) from None
         session.last_command = self._innermost(command, args)
         if session.transaction is not None and command.name not in NEVER_QUEUED:
             session.transaction.commands.append((command, args))

@@ -304,9 +304,12 @@ def client_unblock(session: Session, args: Arguments, now_ms: int) -> bytes:
     waiting = session.service.sessions.get(integer(args[2]))
     if waiting is None or waiting.wait is None:
         return ZERO
-    reply: bytes = waiting.wait.block.nothing
-    if len(args) == 4 and args[3].upper() == b"ERROR":
+    block = waiting.wait.block
+    reply: bytes = block.nothing
+    if len(args) == 4 and args[3].upper() == b"ERROR" and not block.ran:  # what has run may not look as if it had not
         reply = session.service.error_reply(CommandError("UNBLOCKED client unblocked via CLIENT UNBLOCK"))
+    if waiting.transaction is not None:  # EXEC waits for a backing store
+        waiting.leave_transaction()
     session.service.release(waiting, reply)
     return ONE
 

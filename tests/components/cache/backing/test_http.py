@@ -497,6 +497,42 @@ async def test_a_client_can_be_freed(start, backing, until):
     assert await client.ask("PING") == b"PONG"
 
 
+async def test_a_transaction_that_was_refused_is_over(start, backing):
+    place = await start(backing=backing.url, strategy="write-behind", write_behind_limit="1kb")
+    backing.hold = asyncio.Event()
+    client = await place.client()
+    assert await client.ask("SET", "k", "x" * 1000) == b"OK"
+    assert await client.ask("MULTI") == b"OK"
+    assert await client.ask("SET", "l", "v") == b"QUEUED"
+    assert str(await client.ask("EXEC")).startswith("EXECABORT Transaction discarded because of: write-behind queue is")
+    assert await client.ask("GET", "k") == b"x" * 1000
+    backing.hold.set()
+
+
+async def test_a_transaction_that_is_freed_is_over(start, backing, until):
+    place = await start(backing=backing.url, strategy="write-through")
+    client, writer, other = [await place.client() for _ in range(3)]
+    number = await client.ask("CLIENT", "ID")
+    backing.hold = asyncio.Event()
+    writer.send("SET", "k", "v")
+    await until(lambda: place.node.service.waiting.count == 1)
+    assert [await client.ask(*words.split()) for words in ("MULTI", "GET k")] == [b"OK", b"QUEUED"]
+    client.send("EXEC")
+    await until(lambda: place.node.service.waiting.count == 2)
+    assert await other.ask("CLIENT", "UNBLOCK", number) == 1
+    assert "nobody waits" in str(await client.read())
+    assert "without MULTI" in str(await client.ask("DISCARD"))
+    assert await other.ask("CLIENT", "UNBLOCK", waiting_id(place), "ERROR") == 1
+    assert "UNKNOWN outcome" in str(await writer.read())  # it has run
+    backing.hold.set()
+
+
+def waiting_id(place):
+    """The id of a client that waits."""
+    (number,) = [each.id for each in place.node.service.sessions.values() if each.wait is not None]
+    return number
+
+
 async def test_a_stop_answers_who_waits(start, backing, until):
     place = await start(backing=backing.url, strategy="write-through")
     client = await place.client()
