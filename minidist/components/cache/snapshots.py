@@ -118,7 +118,7 @@ class Snapshots:
             service.saved_ms = self._node.clock.now_ms()
         told, self._told = self._told, []
         for session in told:
-            if session.wait is not None:
+            if session.wait is not None and session.wait.command.name == "SAVE":  # and no later command
                 service.release(session, error(f"ERR {problem}") if problem else OK)
         self._node.perform()
 

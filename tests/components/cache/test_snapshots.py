@@ -84,6 +84,24 @@ async def test_save_answers_when_it_is_written_and_others_are_served(start, tmp_
     assert (tmp_path / "dump.rdb").stat().st_size > 200_000
 
 
+async def test_who_has_stopped_waiting_for_a_snapshot_is_not_answered_by_its_end(start, tmp_path):
+    place = await start(data_dir=str(tmp_path), snapshot="dump.rdb")
+    saver, other = await place.client(), await place.client()
+    number = await saver.ask("CLIENT", "ID")
+    disk = await place.node.ports.open_disk()
+    disk.faults.add(DiskFault(DiskFaultKind.SLOW, ms=50))
+    saver.send("SAVE")
+    while b"rdb_bgsave_in_progress:1" not in await other.ask("INFO", "persistence"):
+        await asyncio.sleep(0.001)
+    assert await other.ask("CLIENT", "UNBLOCK", number) == 1
+    assert "nobody waits" in str(await saver.read())
+    saver.send("BLPOP", "list", "0")
+    while b"rdb_bgsave_in_progress:1" in await other.ask("INFO", "persistence"):
+        await asyncio.sleep(0.001)
+    await other.ask("RPUSH", "list", "x")
+    assert await saver.read() == [b"list", b"x"]
+
+
 def raise_error(reply):
     if isinstance(reply, Exception):
         raise reply

@@ -12,7 +12,7 @@ from minidist.engines.keyspace.registry import CommandTable
 from minidist.engines.keyspace.session import Session
 from minidist.engines.keyspace.waiting import Block
 from minidist.wire.resp_plain import Command as Arguments
-from minidist.wire.resp_replies import EMPTY_ARRAY, OK, ZERO, array, simple
+from minidist.wire.resp_replies import EMPTY_ARRAY, OK, ZERO, array, error, simple
 from minidist.wire.resp_replies import integer as integer_reply
 
 TABLE = CommandTable()
@@ -35,7 +35,7 @@ def save(session: Session, args: Arguments, now_ms: int) -> bytes:
         return OK
     if not snapshots.start(session):
         raise CommandError(UNDER_WAY)
-    raise Block([], object, 0, OK)
+    raise Block([], object, 0, error("ERR nobody waits any more for the snapshot, which goes on"))
 
 
 @command(
