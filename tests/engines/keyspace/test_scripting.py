@@ -12,6 +12,9 @@ SPINNING = [
     "local function again() return xpcall(again, again) end while true do pcall(again) end",
     "while true do coroutine.wrap(function() pcall(error) end)() end",
     "repeat local f = loadstring('while true do end') pcall(f) until false",
+    "coroutine.wrap(function() while true do end end)()",
+    "while true do coroutine.resume(coroutine.create(function() while true do end end)) end",
+    "local function nest(n) if n < 50 then for i = 1, 500 do coroutine.wrap(nest)(n + 1) end end end nest(1)",
 ]
 
 
@@ -41,6 +44,13 @@ def test_a_script_is_stopped_where_time_stands_still(world, client, monkeypatch)
     monkeypatch.setattr("minidist.engines.keyspace.lua.machine.MOST_INSTRUCTIONS", 1_000_000)
     assert client.show("EVAL", "while true do end", 0).startswith("!ERR script was stopped")
     assert client.show("EVAL", "local n = 0 for i = 1, 100000 do n = n + i end return n", 0) == "5000050000"
+
+
+def test_instructions_are_not_what_the_limit_counts_where_time_goes_on(world, client, monkeypatch):
+    monkeypatch.setattr("minidist.engines.keyspace.lua.machine.MOST_INSTRUCTIONS", 1_000_000)
+    world.service.scripts.stopwatch_s = Stopwatch()
+    world.service.scripts.limit_s = 1000.0
+    assert client.show("EVAL", "local n = 0 for i = 1, 2000000 do n = n + 1 end return n", 0) == "2000000"
 
 
 @pytest.mark.parametrize(

@@ -36,7 +36,7 @@ FULL_SHARE, ROOM_SHARE = 3 / 4, 7 / 8
 VALUE_BYTES = 64  # of a value in a table, while the table grows; of a string that comes with it, besides its bytes
 LOAD_LIMIT_S = 0.5  # as Redis: for the text of a library, which does nothing but register
 HOOK_EVERY = 20_000  # instructions: a fraction of a millisecond
-MOST_INSTRUCTIONS = 500_000_000  # five seconds or so
+MOST_INSTRUCTIONS = 500_000_000  # while the stopwatch stands still: in the simulation
 
 
 class Runnable(Protocol):
@@ -289,7 +289,7 @@ class Machine:
         self._ticks += 1
         if not self._over and self._ticks > 0:
             took_s = self._scripts.stopwatch_s() - self._started_s
-            self._over = took_s > self._limit_s or self._ticks * HOOK_EVERY > MOST_INSTRUCTIONS
+            self._over = took_s > self._limit_s or (not took_s and self._ticks * HOOK_EVERY > MOST_INSTRUCTIONS)
         return self._over
 
     # --- redis.call -------------------------------------------------------------------------------------------------

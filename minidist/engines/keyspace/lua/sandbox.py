@@ -8,7 +8,8 @@ much backtracking, `table.concat`. The first is bounded here, patterns by the le
 interpreter's own limit.
 
 The limit on time is a hook that runs every so many instructions. Once time is up it runs at every instruction and
-raises each time, so that a script which catches errors with pcall is stopped too.
+raises each time, so that a script which catches errors with pcall is stopped too. In Lua 5.1 a hook that was set from
+Lua belongs to one coroutine, so each gets it when it begins; beginning many counts, too, as each counts for itself.
 """
 
 LONGEST_STRING_BYTES = 64 * 1024**2
@@ -162,6 +163,23 @@ if not of_functions then
   redis.debug = function() end
 end
 
+-- `guard` gives the coroutine that begins the hook that `limit` made for the script.
+local guard
+local function guarded(name)
+  local make = coroutine[name]
+  coroutine[name] = function(body)
+    if type(body) ~= 'function' or getinfo(body, 'S').what == 'C' then
+      error("bad argument #1 to '" .. name .. "' (Lua function expected)", 2)
+    end
+    return make(function(...)
+      guard()
+      return body(...)
+    end)
+  end
+end
+guarded('create')
+guarded('wrap')
+
 local null = newproxy()
 local function library(names)
   local made = {}
@@ -284,11 +302,17 @@ end
 
 local function limit(over, every)
   local hook
+  local made = 0
   hook = function()
     if over() then
       sethook(hook, '', 1)
       error('time limit', 0)
     end
+  end
+  guard = function()
+    sethook(hook, '', every)
+    made = made + 1
+    if made % 1000 == 0 then hook() end
   end
   sethook(hook, '', every)
 end
