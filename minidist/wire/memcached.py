@@ -22,6 +22,17 @@ LINE_TOO_LONG = b"CLIENT_ERROR line too long\r\n"
 BINARY = b"SERVER_ERROR the binary protocol is not spoken here\r\n"
 
 
+LARGEST = (1 << 64) - 1
+
+
+def number(word: bytes) -> int | None:
+    """A whole number of 64 bits; None for anything else. What is longer would stop Python."""
+    if not word.isdigit() or len(word) > 20:
+        return None
+    value = int(word)
+    return value if value <= LARGEST else None
+
+
 @dataclass(slots=True)
 class Request:
     """One request: its words, and the block that came with it. `last` is False for a part of a `get` with more."""
@@ -121,9 +132,9 @@ class RequestReader:
 
     def _begin_block(self, words: list[bytes], found: list[Request | Refused]) -> None:
         usual = 6 if words[0] == b"cas" else 5
-        right = len(words) in (usual, usual + 1) and all(word.isdigit() for word in (words[2], *words[4:usual]))
-        length = int(words[4]) if right and len(words[4]) < 20 else -1
-        if not right or length < 0 or len(words[1]) > LONGEST_KEY_BYTES:
+        numbers = [number(word) for word in words[2:3] + words[4:usual]]
+        length = numbers[1] if len(words) in (usual, usual + 1) and None not in numbers else None
+        if length is None or len(words[1]) > LONGEST_KEY_BYTES:
             found.append(Refused(BAD_FORMAT if len(words) >= usual else b"ERROR\r\n"))
         elif length > self.longest_block:
             self._skip = length + 2
@@ -168,8 +179,9 @@ class MemcachedInspector:
             if not words:
                 break
             at_length = 2 if words[0] == b"ms" else 4
-            if (words[0] in STORING or words[0] == b"ms") and len(words) > at_length and words[at_length].isdigit():
-                end += int(words[at_length]) + 2
+            length = number(words[at_length]) if len(words) > at_length else None
+            if (words[0] in STORING or words[0] == b"ms") and length is not None:
+                end += length + 2
                 if end > len(buffer):
                     break
             key = words[2 if words[0] in (b"gat", b"gats") else 1] if len(words) > 2 - (words[0] in READING) else b""

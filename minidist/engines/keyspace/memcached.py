@@ -16,11 +16,10 @@ from minidist.engines.keyspace.errors import Postponed
 from minidist.engines.keyspace.service import Service
 from minidist.engines.keyspace.tables import NEVER, Entry
 from minidist.engines.keyspace.texts import Flagged, is_string, text
-from minidist.wire.memcached import BAD_FORMAT, META, READING, STORING, Request
+from minidist.wire.memcached import BAD_FORMAT, LARGEST, META, READING, STORING, Request, number
 
 THIRTY_DAYS_S = 30 * 24 * 3600
 MOST_IDS = 10_000
-LARGEST = (1 << 64) - 1
 OUT_OF_MEMORY = b"SERVER_ERROR out of memory storing object\r\n"
 NOT_A_NUMBER = b"CLIENT_ERROR cannot increment or decrement non-numeric value\r\n"
 BAD_DELTA = b"CLIENT_ERROR invalid numeric delta argument\r\n"
@@ -227,17 +226,18 @@ class Memcached:
         """incr wraps at 2^64, decr stops at 0; a shorter number is padded with blanks, as memcached does it."""
         if len(words) != 3:
             return b"ERROR\r\n"
-        if not words[2].isdigit() or int(words[2]) > LARGEST:
+        delta = number(words[2])
+        if delta is None:
             return BAD_DELTA
         entry = self.database.find(words[1], now_ms)
         if entry is None:
             return b"NOT_FOUND\r\n"
-        done = counted(entry, int(words[2]), decrement=words[0] == b"decr")
+        done = counted(entry, delta, decrement=words[0] == b"decr")
         if done is None:
             return NOT_A_NUMBER
-        number, value = done
+        shown, value = done
         self.put(words[1], value, now_ms, entry.expires_ms)
-        return number + b"\r\n"
+        return shown + b"\r\n"
 
     def _flush(self, words: list[bytes], now_ms: int) -> bytes:
         delay_s = words[1] if len(words) == 2 else b"0"
@@ -269,9 +269,10 @@ class Memcached:
 
     def _limit(self, words: list[bytes], now_ms: int) -> bytes:
         """cache_memlimit, in megabytes."""
-        if len(words) != 2 or not words[1].isdigit() or not int(words[1]) or len(words[1]) > 9:
-            return b"CLIENT_ERROR bad command line format\r\n"
-        self.service.keyspace.limit(int(words[1]) * 1024**2)
+        megabytes = number(words[1]) if len(words) == 2 and len(words[1]) <= 9 else None
+        if not megabytes:
+            return BAD_FORMAT
+        self.service.keyspace.limit(megabytes * 1024**2)
         return b"OK\r\n"
 
     def _shutdown(self, words: list[bytes], now_ms: int) -> bytes:
@@ -320,13 +321,12 @@ COMMANDS: dict[bytes, Callable[[Memcached, list[bytes], int], bytes]] = {
 def counted(entry: Entry, delta: int, *, decrement: bool) -> tuple[bytes, bytes] | None:
     """A number after a change, and the value to be stored for it; None where there is no number."""
     before = text(entry) if is_string(entry) else b""
-    digits = before.rstrip(b" ")
-    if not digits.isdigit() or int(digits) > LARGEST:
+    value = number(before.rstrip(b" "))
+    if value is None:
         return None
-    after = max(int(digits) - delta, 0) if decrement else (int(digits) + delta) & LARGEST
-    number = b"%d" % after
+    after = b"%d" % (max(value - delta, 0) if decrement else (value + delta) & LARGEST)
     flags = before.flags if isinstance(before, Flagged) else 0
-    return number, Flagged.of(number.ljust(len(before)), flags)
+    return after, Flagged.of(after.ljust(len(before)), flags)
 
 
 def keys_of(words: list[bytes]) -> list[bytes]:

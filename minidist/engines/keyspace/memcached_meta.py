@@ -23,12 +23,11 @@ from minidist.engines.keyspace import events
 from minidist.engines.keyspace.memory import value_bytes
 from minidist.engines.keyspace.tables import NEVER, Entry
 from minidist.engines.keyspace.texts import Flagged, is_string, text
-from minidist.wire.memcached import BAD_FORMAT, LONGEST_KEY_BYTES
+from minidist.wire.memcached import BAD_FORMAT, LONGEST_KEY_BYTES, number
 
 if TYPE_CHECKING:
     from minidist.engines.keyspace.memcached import Memcached
 
-LARGEST = (1 << 64) - 1
 LONGEST_OPAQUE = 32
 MOST_WORDS = 19
 KNOWN = frozenset(b"bcfhklqstuvxCDEFIJLMNOPRTS")
@@ -106,10 +105,11 @@ def _parsed(name: str, key: bytes, given: list[bytes], now_ms: int) -> Meta:
         meta.flags.append(flag)
         meta.tokens[flag] = token
         if flag in NUMBERS:
-            if token.isdigit() and len(token) <= 20 and int(token) <= LARGEST:
-                meta.numbers[flag] = int(token)
-            else:
+            value = number(token)
+            if value is None:
                 wrong, right = NUMBERS[flag] or wrong, False
+            else:
+                meta.numbers[flag] = value
         elif flag in TIMES:
             at_ms = expiry_ms(token, now_ms)
             if at_ms is None or not -(1 << 31) <= int(token) < 1 << 31:
@@ -345,17 +345,17 @@ def _count(memcached: Memcached, meta: Meta, decrement: bool) -> bytes:
     entry = database.find(key, now_ms)
     created = entry is None and meta.has("N")
     if created:
-        number = b"%d" % meta.numbers.get("J", 0)
-        entry = memcached.put(key, number, now_ms, NEVER)
+        shown_number = b"%d" % meta.numbers.get("J", 0)
+        entry = memcached.put(key, shown_number, now_ms, NEVER)
     elif entry is None:
         return b"NF" + meta.echoes + b"\r\n"
     elif meta.numbers.get("C", 0) and meta.numbers["C"] != memcached.unique(key, now_ms):
         return b"EX" + meta.echoes + b"\r\n"
     else:
-        counted_number = counted(entry, meta.numbers.get("D", 1), decrement=decrement)
-        if counted_number is None:
+        done = counted(entry, meta.numbers.get("D", 1), decrement=decrement)
+        if done is None:
             return NOT_A_NUMBER
-        number, value = counted_number
+        shown_number, value = done
         memcached.put(key, value, now_ms, entry.expires_ms)
     if meta.has("E"):
         memcached.set_unique(key, meta.numbers["E"], now_ms)
@@ -373,8 +373,8 @@ def _count(memcached: Memcached, meta: Meta, decrement: bool) -> bytes:
         database.remove(key)
     if meta.has("q") and not created:
         return b""
-    head = b"VA %d" % len(number) if meta.has("v") else b"HD"
-    return head + b"".join(shown) + b"\r\n" + (number + b"\r\n" if meta.has("v") else b"")
+    head = b"VA %d" % len(shown_number) if meta.has("v") else b"HD"
+    return head + b"".join(shown) + b"\r\n" + (shown_number + b"\r\n" if meta.has("v") else b"")
 
 
 # --- me -------------------------------------------------------------------------------------------------------------

@@ -41,6 +41,7 @@ FIRST_OPCODE = 0xF4
 CHECKED = b"minidist-checked"  # at the beginning: there is a checksum at the end
 CHECKSUM = b"minidist-crc32"
 FLAGS = b"minidist-flags"  # of the next key: what a memcached client stored with it
+LONGEST_FLAGS = 10  # digits
 NO_CHECKSUM = bytes(8)
 
 STEP_BYTES = 64 * 1024
@@ -289,7 +290,7 @@ class SnapshotReader:
 
     def _read_aux(self, name: bytes, value: bytes) -> None:
         if name == FLAGS:
-            if not value.isdigit():
+            if not value.isdigit() or len(value) > LONGEST_FLAGS:
                 raise Malformed("flags that are no number")
             self._flags = int(value)
         elif name == CHECKED:

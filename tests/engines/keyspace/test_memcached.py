@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from minidist.engines.keyspace.eviction import Policy
 from minidist.engines.keyspace.memcached import Memcached
-from minidist.wire.memcached import Refused, RequestReader
+from minidist.wire.memcached import MemcachedInspector, Refused, RequestReader
 
 Ask = Callable[[bytes], bytes]
 
@@ -297,3 +297,24 @@ def test_lfu_counts_uses(world, ask, request_):
     for _ in range(200):
         ask(request_)
     assert world.keyspace.databases[0].peek(b"a", world.now_ms).mark > before
+
+
+NINES = b"9" * 5000  # more digits than Python reads
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        b"set k %b 0 1\r\n", b"set k 0 0 %b\r\n", b"cas k 0 0 1 %b\r\n", b"incr k %b\r\n", b"cache_memlimit %b\r\n",
+        b"touch k %b\r\n", b"flush_all %b\r\n", b"mg k T%b\r\n", b"ma k D%b\r\n", b"ms k %b\r\n", b"gat %b k\r\n",
+    ],
+)  # fmt: skip
+def test_numbers_that_are_too_long_are_refused(ask, request_):
+    assert ask(request_ % NINES).startswith(b"CLIENT_ERROR ")
+    MemcachedInspector().requests(request_ % NINES)  # raises nothing
+
+
+def test_a_value_that_is_too_long_a_number_is_none(ask):
+    assert ask(b"set k 0 0 %d\r\n%b\r\n" % (len(NINES), NINES)) == b"STORED\r\n"
+    assert ask(b"incr k 1\r\n").startswith(b"CLIENT_ERROR cannot increment")
+    assert ask(b"ma k\r\n").startswith(b"CLIENT_ERROR cannot increment")
