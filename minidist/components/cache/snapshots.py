@@ -9,6 +9,7 @@ writes nothing. A snapshot that cannot be written (a full disk) is an error in t
 """
 
 import asyncio
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from minidist.engines.keyspace.errors import CommandError
@@ -16,7 +17,7 @@ from minidist.engines.keyspace.rdb_strings import Malformed
 from minidist.engines.keyspace.session import Session
 from minidist.engines.keyspace.snapshots import SnapshotReader, SnapshotWriter
 from minidist.runtime.clock import ClockTimer
-from minidist.runtime.disk.port import DiskError, File, FileMissing, OpenMode
+from minidist.runtime.disk.port import Disk, DiskError, File, FileMissing, OpenMode
 from minidist.wire.resp_replies import OK, error
 
 if TYPE_CHECKING:
@@ -126,6 +127,15 @@ class Snapshots:
         """Raises DiskError."""
         disk = await self._node.ports.open_disk()
         unfinished = f"{self._path}.tmp"
+        try:
+            await self._write_to(disk, unfinished)
+        except DiskError:
+            with suppress(DiskError):
+                await disk.remove(unfinished)  # it may be what the disk is full of
+            raise
+
+    async def _write_to(self, disk: Disk, unfinished: str) -> None:
+        """Raises DiskError."""
         file = await disk.open(unfinished, OpenMode.CREATE)
         try:
             await file.truncate(0)

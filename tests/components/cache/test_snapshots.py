@@ -84,6 +84,16 @@ async def test_save_answers_when_it_is_written_and_others_are_served(start, tmp_
     assert (tmp_path / "dump.rdb").stat().st_size > 200_000
 
 
+async def test_a_snapshot_that_fails_leaves_no_part_of_it(start, tmp_path):
+    place = await start(data_dir=str(tmp_path), snapshot="dump.rdb")
+    client = await place.client()
+    (tmp_path / "dump.rdb").mkdir()  # nothing can take this name
+    with pytest.raises(Exception, match=r"dump\.rdb"):
+        raise_error(await client.ask("SAVE"))
+    assert not (tmp_path / "dump.rdb.tmp").exists()
+    assert b"rdb_last_bgsave_status:err" in await client.ask("INFO", "persistence")
+
+
 async def test_who_has_stopped_waiting_for_a_snapshot_is_not_answered_by_its_end(start, tmp_path):
     place = await start(data_dir=str(tmp_path), snapshot="dump.rdb")
     saver, other = await place.client(), await place.client()
