@@ -263,3 +263,24 @@ def test_a_script_is_told_the_version_that_clients_are_told(world, client):
     world.service.redis_version = "7.4.12"
     client.send("SCRIPT", "FLUSH")
     assert client.show("EVAL", source, 0) == f'["7.4.12", {0x07040C}]'
+
+
+@pytest.mark.parametrize(
+    ("call", "complaint"),
+    [
+        ("math.random(0)", "bad argument #1 to 'random' (interval is empty)"),
+        ("math.random(2, 1)", "bad argument #2 to 'random' (interval is empty)"),
+        ("math.random(math.huge)", "bad argument #1 to 'random' (interval is empty)"),
+        ("math.random('x')", "bad argument #1 to 'random' (number expected, got string)"),
+        ("math.random(1, 2, 3)", "wrong number of arguments"),
+        ("math.randomseed()", "bad argument #1 to 'randomseed' (number expected, got no value)"),
+    ],
+)
+def test_random_complains_as_lua_does(client, call, complaint):
+    assert complaint in client.show("EVAL", f"return {call}", 0)
+
+
+def test_random_numbers_depend_on_nothing_but_the_seed(client):
+    source = "math.randomseed({}) return {{math.random(1000000), math.random(5, 1000000)}}"
+    for seed in ("7", "0/0", "math.huge", "'12'"):
+        assert client.show("EVAL", source.format(seed), 0) == client.show("EVAL", source.format(seed), 0)

@@ -163,9 +163,9 @@ class Machine:
 
     def _draw(self, low: float | None = None, high: float | None = None) -> float:
         """math.random; the same numbers in every run of a script, as in Redis."""
-        if low is None:
+        if low is None or high is None:
             return self._random.random()
-        return self._random.randint(1, int(low)) if high is None else self._random.randint(int(low), int(high))
+        return self._random.randint(int(low), int(high))
 
     def _set_resp(self, version: float) -> None:
         assert self._session is not None

@@ -213,9 +213,31 @@ world.string = readonly(strings)
 world.table = readonly(table)
 local numbers = copy(math, [[abs acos asin atan atan2 ceil cos cosh deg exp floor fmod frexp huge ldexp log log10
   max min mod modf pi pow rad sin sinh sqrt tan tanh]])
-numbers.random, numbers.randomseed = libraries.random, libraries.randomseed
+local draw, seed, clock, floor, huge = libraries.random, libraries.randomseed, libraries.clock, math.floor, math.huge
+local function number(at, name, ...)
+  local value = tonumber((select(at, ...)))
+  if value then return value end
+  local found = select('#', ...) < at and 'no value' or type((select(at, ...)))
+  error("bad argument #" .. at .. " to '" .. name .. "' (number expected, got " .. found .. ")", 3)
+end
+numbers.random = function(...)
+  local count = select('#', ...)
+  if count == 0 then return draw() end
+  if count > 2 then error('wrong number of arguments', 2) end
+  local low, high = 1, number(1, 'random', ...)
+  if count == 2 then low, high = high, number(2, 'random', ...) end
+  low, high = floor(low), floor(high)
+  if not (low <= high and high - low < huge) then
+    error("bad argument #" .. count .. " to 'random' (interval is empty)", 2)
+  end
+  return draw(low, high)
+end
+numbers.randomseed = function(...)
+  local given = number(1, 'randomseed', ...)
+  seed(given == given and given or 0)
+end
 world.math = readonly(numbers)
-world.os = readonly({clock = libraries.clock})
+world.os = readonly({clock = function() return clock() end})
 world.coroutine = readonly(coroutine)
 world.redis = readonly(redis)
 world.server = world.redis
