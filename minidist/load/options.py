@@ -61,7 +61,10 @@ PLAN_OPTIONS = (
         name="max_in_flight", kind=_COUNT, minimum=1, maximum=10_000_000,
     ),
     Option("Seeds keys, values, poisson arrivals and pauses.", name="seed", kind=_COUNT),
-    Option("Write what each connection did and saw, for minidist check (redis and memcached URLs).", name="history", kind=_FILE),
+    Option(
+        "Write what each connection did and saw, for minidist check (redis and memcached URLs).",
+        name="history", kind=_FILE,
+    ),
 )  # fmt: skip
 #: What is done with it.
 RUN_OPTIONS = (

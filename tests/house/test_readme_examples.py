@@ -7,8 +7,9 @@ import os
 import re
 
 import pytest
-from examples import ExampleFailed, blocks, commands, matches, run_examples, with_free_ports
 from source_reader import ROOT, files
+
+from examples import ExampleFailed, blocks, commands, matches, run_examples, with_free_ports
 
 PAGES = [path for path in files() if re.fullmatch(r"README\.md|docs/.*\.md|minidist/components/\w+/README\.md", path)]
 PAGES_WITH_EXAMPLES = [

@@ -49,7 +49,8 @@ def test_what_the_node_says_of_itself(client):
 
 
 def test_shutdown(world, client):
-    assert client.show("SHUTDOWN", "NOSAVE") == "!ERR this node shares its process with others, which SHUTDOWN would end"
+    refused = "!ERR this node shares its process with others, which SHUTDOWN would end"
+    assert client.show("SHUTDOWN", "NOSAVE") == refused
     ended = []
     world.service.end_process = lambda: ended.append(world.service.save_at_stop)
     assert client.send("SHUTDOWN", "NOSAVE", "NOW") == b""

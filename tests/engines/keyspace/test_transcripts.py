@@ -12,7 +12,13 @@ from minidist.runtime.config import Address
 
 TRANSCRIPTS = sorted((Path(__file__).parent / "transcripts").glob("*.txt"))
 # What a real server cannot be asked: to let time pass, or what only we decide.
-NOT_ON_REDIS = {"expiry_over_time.txt", "streams_over_time.txt", "streams_since_7_2.txt", "acl_since_7_2.txt", "hash_ttl_over_time.txt"}
+NOT_ON_REDIS = {
+    "expiry_over_time.txt",
+    "streams_over_time.txt",
+    "streams_since_7_2.txt",
+    "acl_since_7_2.txt",
+    "hash_ttl_over_time.txt",
+}
 
 
 @pytest.mark.parametrize("path", TRANSCRIPTS, ids=lambda path: path.stem)
