@@ -61,10 +61,15 @@ class MemcachedConnection(Connection):
         self.left: deque[Request | Refused | bytes] = deque()
         self.postponed = False
 
+    def opened(self) -> None:
+        self.memcached.connections += 1
+        self.memcached.connections_made += 1
+
     def refused(self) -> bytes:
         return b"ERROR Too many open connections\r\n"
 
     def closed(self, error: Exception | None) -> None:
+        self.memcached.connections -= 1
         self.node.waiting.pop(self, None)
 
     def data_received(self, data: bytes) -> None:
@@ -111,7 +116,7 @@ class MemcachedConnection(Connection):
         return replies, False
 
     def _wait(self) -> None:
-        """`Resume` goes on."""
+        """`Signal.RESUME` goes on."""
         self.postponed = True
         self.node.waiting[self] = None
         self.transport.pause_reading()

@@ -44,6 +44,7 @@ class Memcached:
         self._flush_timer: Timer | None = None  # of `flush_all` with a delay: the last one counts
         self._ids: dict[bytes, tuple[int, Watch]] = {}
         self._last_id = 0
+        self.connections = self.connections_made = 0
         self.counts = dict.fromkeys(("cmd_get", "cmd_set", "cmd_touch", "cmd_flush"), 0)
 
     @property
@@ -53,7 +54,7 @@ class Memcached:
     def run(self, request: Request, now_ms: int) -> bytes | None:
         """The reply, empty for `noreply`; None when the client wants to go (`quit`).
 
-        Raises Postponed: nothing has happened, run it again after `Resume`, and what follows on the connection later.
+        Raises Postponed: nothing has happened, run it again after `Signal.RESUME`, and what follows on the connection later.
         """
         words = request.words
         name = words[0]
@@ -289,8 +290,8 @@ class Memcached:
             "uptime": max(now_ms - service.started_ms, 0) // 1000,
             "time": now_ms // 1000,
             "version": self.version,
-            "curr_connections": len(service.sessions),
-            "total_connections": service.connections_made,
+            "curr_connections": len(service.sessions) + self.connections,
+            "total_connections": service.connections_made + self.connections_made,
             **self.counts,
             "get_hits": keyspace.hits,
             "get_misses": keyspace.misses,

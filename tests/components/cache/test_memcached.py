@@ -25,6 +25,22 @@ async def test_the_last_complaint_comes_after_the_replies_before_it(start):
     assert replies[2].startswith(b"SERVER_ERROR the binary protocol")
 
 
+async def test_its_clients_are_counted(start, until):
+    place = await start(memcached="127.0.0.1:0")
+    reader, writer = await connect(place)
+    other = (await connect(place))[1]
+    with closing(writer):
+        writer.write(b"version\r\n")
+        await reader.readline()
+        other.close()
+        await until(lambda: len(place.node.listeners["memcached"].connections) == 1)
+        writer.write(b"stats\r\n")
+        async with asyncio.timeout(PATIENCE_S):
+            figures = await reader.readuntil(b"END\r\n")
+    assert b"STAT curr_connections 1\r\n" in figures
+    assert b"STAT total_connections 2\r\n" in figures
+
+
 async def test_a_write_waits_until_enough_small_keys_have_gone(start):
     """What one step evicts is much less than what one command brings."""
     place = await start(memcached="127.0.0.1:0", max_memory=str(LIMIT_BYTES))
