@@ -32,7 +32,7 @@ ABSENT = (404, 410)
 STORED = (200, 201, 202, 204)
 DELETED = (200, 202, 204, *ABSENT)
 WITHOUT_EFFECT = (501, 503)
-MAX_AGE = re.compile(r"(?:^|,)\s*(s-maxage|max-age)\s*=\s*\"?([0-9]{1,10})", re.IGNORECASE)
+MAX_AGE = re.compile(r"(?:^|,)\s*(s-maxage|max-age)\s*=\s*\"?([0-9]{1,10}|)", re.IGNORECASE)
 NOT_KEPT = re.compile(r"(?:^|,)\s*(?:no-store|no-cache)\s*(?:,|$)", re.IGNORECASE)
 DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
 MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
@@ -122,9 +122,9 @@ class HttpStore:
 
 
 def expires_ms(response: Response, now_ms: int) -> int:
-    """When the value is no longer good, or NEVER."""
+    """When the value is no longer good, or NEVER. An age that is none means "stale" (RFC 9111 section 4.2.1)."""
     control = response.header("cache-control") or ""
-    ages = {name.lower(): int(age) for name, age in MAX_AGE.findall(control)}
+    ages = {name.lower(): int(age) if age.isdigit() else 0 for name, age in MAX_AGE.findall(control)}
     if NOT_KEPT.search(control):
         return now_ms + 1
     if ages:

@@ -63,7 +63,16 @@ class TestReadThrough:
 
     async def test_lifetimes_of_the_store(self, start, backing):
         place = await start(backing=backing.url, ttl_jitter=0)
-        backing.values |= {b"a": b"1", b"b": b"2", b"c": b"3", b"d": b"4", b"e": b"5", b"f": b"6", b"g": b"7"}
+        backing.values |= {
+            b"a": b"1",
+            b"b": b"2",
+            b"c": b"3",
+            b"d": b"4",
+            b"e": b"5",
+            b"f": b"6",
+            b"g": b"7",
+            b"h": b"8",
+        }
         backing.headers |= {
             b"a": b"Cache-Control: public, max-age=60\r\nAge: 10\r\n",
             b"b": b"Expires: Thu, 01 Jan 2099 00:00:00 GMT\r\n",
@@ -71,6 +80,7 @@ class TestReadThrough:
             b"e": b"Cache-Control: public, max-age=0\r\n",
             b"f": b"Cache-Control: no-store\r\n",
             b"g": b"Expires: Thu, 01 Jan 2009 00:00:00 GMT\r\n",
+            b"h": b"Cache-Control: max-age=-5\r\n",
         }
         client = await place.client()
         assert await client.ask("MGET", "a", "b", "c") == [b"1", b"2", b"3"]
@@ -78,7 +88,7 @@ class TestReadThrough:
         assert await client.ask("EXPIRETIME", "b") == 4_070_908_800
         assert await client.ask("TTL", "c") == -1
         assert await client.ask("GET", "g") is None  # what has expired is not there
-        for key in b"def":  # what is stale is there, and not kept
+        for key in b"defh":  # what is stale is there, and not kept
             assert await client.ask("GET", bytes([key])) == backing.values[bytes([key])]
             place.node.clock.advance(1)
             assert await client.ask("EXISTS", bytes([key])) == 0
