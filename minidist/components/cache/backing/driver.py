@@ -162,9 +162,9 @@ class Backing:
             async with asyncio.timeout(timeout_s):
                 await self._written.wait()
         except TimeoutError:
-            self._node.log.error(
-                "acknowledged writes are lost", backing=self.strategy.name, keys=self.strategy.unwritten
-            )
+            acknowledged = self._node.config.strategy == "write-behind"
+            what = "acknowledged writes are lost" if acknowledged else "the outcome of writes under way is unknown"
+            self._node.log.error(what, backing=self.strategy.name, keys=self.strategy.unwritten)
 
     async def close(self) -> None:
         self._closed = True
