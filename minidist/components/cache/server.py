@@ -22,15 +22,12 @@ from minidist.components.cache.settings import CacheSettings
 from minidist.components.cache.state import CacheService, Facts
 from minidist.engines.keyspace.outputs import (
     Admitted,
-    Alarm,
-    AskBacking,
-    Broadcast,
     End,
     Named,
     Output,
     Push,
     Release,
-    Resume,
+    Signal,
 )
 from minidist.engines.keyspace.session import Session
 from minidist.engines.keyspace.tables import NEVER
@@ -199,7 +196,7 @@ class RespConnection(Connection):
             self.transport.resume_reading()
 
     def _wait(self) -> None:
-        """Paused or asleep, or waiting for a key: go on after `Resume` or `Release`."""
+        """Paused or asleep, or waiting for a key: go on after `RESUME` or `Release`."""
         self.node.waiting[self] = None
         if self.session.wait is None or self.held_bytes > HELD_WHILE_WAITING_BYTES:
             self.transport.pause_reading()
@@ -408,10 +405,10 @@ class Cache(Node):
             self.performing = False
 
     def _perform(self, output: Output) -> None:
-        if isinstance(output, Alarm):
+        if output is Signal.ALARM:
             if self.service.keyspace.alarm_ms < self.armed_ms:
                 self.arm()
-        elif isinstance(output, Resume):
+        elif output is Signal.RESUME:
             waiting, self.waiting = self.waiting, {}
             for connection in waiting:
                 connection.go_on()
@@ -420,10 +417,10 @@ class Cache(Node):
         elif isinstance(output, Push):
             for session in output.sessions:
                 cast(RespConnection, session.carrier).push(output.message)
-        elif isinstance(output, AskBacking):
+        elif output is Signal.ASK_BACKING:
             if self.backing is not None:
                 self.backing.work()
-        elif isinstance(output, Broadcast):
+        elif output is Signal.BROADCAST:
             if self.service.tracking is not None:
                 self.service.tracking.broadcast()
         elif isinstance(output, End):

@@ -105,14 +105,19 @@ class Snapshots:
         return True
 
     async def _save(self) -> None:
-        problem = ""
+        problem = "the snapshot was given up"  # the bug that did it is in the log
         try:
             await self._write()
+            problem = ""
         except DiskError as failed:
             problem = str(failed)
             self._node.log.error("snapshot not written", reason=problem)
         finally:
             self._task = None
+            self._tell(problem)
+
+    def _tell(self, problem: str) -> None:
+        """It is written, or has failed: who said SAVE gets the answer."""
         service = self._node.service
         self.last_ok = not problem
         if not problem:

@@ -15,8 +15,8 @@ come, first served, and a client that leaves takes nothing with it.
 
 A value that the store has refused, or may have refused, is dropped: the next read asks the store what is true.
 
-What the store should do is in `requests`, which `ASK` in the service's outbox announces; `loaded` and `stored` tell how
-each request ended. `now_ms` is service time, `loop_ms` loop time.
+What the store should do is in `requests`, which `ASK_BACKING` in the service's outbox announces; `loaded` and `stored`
+tell how each request ended. `now_ms` is service time, `loop_ms` loop time.
 """
 
 import random
@@ -30,7 +30,7 @@ from minidist.engines.caching.requests import Failure, Found, Load, Request, Sto
 from minidist.engines.caching.write_behind import WriteBehind
 from minidist.engines.caching.write_through import WriteThrough
 from minidist.engines.keyspace.errors import CommandError, discarded
-from minidist.engines.keyspace.outputs import ASK
+from minidist.engines.keyspace.outputs import Signal
 from minidist.engines.keyspace.registry import Command
 from minidist.engines.keyspace.service import Service
 from minidist.engines.keyspace.session import Session
@@ -405,7 +405,7 @@ class Strategy:
         self._announce()
 
     def _announce(self) -> None:
-        self.service.outbox.append(ASK)
+        self.service.outbox.append(Signal.ASK_BACKING)
 
     def take(self, loop_ms: int) -> list[Request]:
         """The requests to make now."""

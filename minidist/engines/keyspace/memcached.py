@@ -12,7 +12,7 @@ from typing import Protocol
 
 from minidist.engines.keyspace import events
 from minidist.engines.keyspace.database import Database, Watch
-from minidist.engines.keyspace.errors import Postponed
+from minidist.engines.keyspace.errors import CommandError, Postponed
 from minidist.engines.keyspace.service import Service
 from minidist.engines.keyspace.tables import NEVER, Entry
 from minidist.engines.keyspace.texts import Flagged, is_string, text
@@ -54,7 +54,8 @@ class Memcached:
     def run(self, request: Request, now_ms: int) -> bytes | None:
         """The reply, empty for `noreply`; None when the client wants to go (`quit`).
 
-        Raises Postponed: nothing has happened, run it again after `Signal.RESUME`, and what follows on the connection later.
+        Raises Postponed: nothing has happened, run it again after `Signal.RESUME`, and what follows on the
+        connection later.
         """
         words = request.words
         name = words[0]
@@ -273,7 +274,10 @@ class Memcached:
         megabytes = number(words[1]) if len(words) == 2 and len(words[1]) <= 9 else None
         if not megabytes:
             return BAD_FORMAT
-        self.service.keyspace.limit(megabytes * 1024**2)
+        try:
+            self.service.settings.change({"maxmemory": str(megabytes * 1024**2)})
+        except CommandError as problem:
+            return f"SERVER_ERROR {problem}\r\n".encode()
         return b"OK\r\n"
 
     def _shutdown(self, words: list[bytes], now_ms: int) -> bytes:

@@ -5,8 +5,23 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from enum import Enum
 
 from minidist.engines.keyspace.session import Session
+
+
+class Signal(Enum):
+    """What needs no more words.
+
+    ALARM: `keyspace.alarm_ms` was lowered, call `wake` then. RESUME: waiting sessions may go on, run what was left of
+    their commands. BROADCAST: keys were changed under prefixes that clients track, call `Tracking.broadcast` after
+    those of this read. ASK_BACKING: the cache strategy has requests for the store, `Strategy.take` gives them.
+    """
+
+    ALARM = "alarm"
+    RESUME = "resume"
+    BROADCAST = "broadcast"
+    ASK_BACKING = "ask backing"
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,11 +30,6 @@ class End:
 
     session: Session
     at_once: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Resume:
-    """Waiting sessions may go on: run what was left of their commands."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,11 +44,6 @@ class Admitted:
     """A client has authenticated: read on without the limits for strangers."""
 
     session: Session
-
-
-@dataclass(frozen=True, slots=True)
-class Alarm:
-    """`keyspace.alarm_ms` was lowered: call `wake` then."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,17 +62,4 @@ class Push:
     message: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class Broadcast:
-    """Keys were changed under prefixes that clients track: call `Tracking.broadcast` after those of this read."""
-
-
-@dataclass(frozen=True, slots=True)
-class AskBacking:
-    """The cache strategy has requests for the backing store: `Strategy.take` gives them."""
-
-
-ALARM = Alarm()
-ASK = AskBacking()
-BROADCAST = Broadcast()
-Output = Admitted | Alarm | AskBacking | Broadcast | End | Named | Push | Release | Resume
+Output = Admitted | End | Named | Push | Release | Signal

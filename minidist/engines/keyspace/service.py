@@ -7,8 +7,8 @@ memory? paused? inside MULTI?
 
 What the shell must do is data. After `run` it writes the replies; if `run` did not run all commands, it keeps the
 rest: either much has been written and it should look at back-pressure, or the session waits: paused, asleep or short
-of room, until a `Resume`, or for a key, until its `Release`. `outbox` holds what concerns other connections; the shell
-empties it after each run.
+of room, until `Signal.RESUME`, or for a key, until its `Release`. `outbox` holds what concerns other connections; the
+shell empties it after each run.
 """
 
 import random
@@ -19,7 +19,7 @@ from minidist.engines.keyspace import events
 from minidist.engines.keyspace.errors import NO_AUTH, OUT_OF_MEMORY, CommandError, Postponed, discarded
 from minidist.engines.keyspace.eviction import Policy
 from minidist.engines.keyspace.keyspace import Keyspace
-from minidist.engines.keyspace.outputs import ALARM, Output, Push, Release, Resume
+from minidist.engines.keyspace.outputs import Output, Push, Release, Signal
 from minidist.engines.keyspace.publishing import Publishing, Sessions
 from minidist.engines.keyspace.registry import Command, CommandTable
 from minidist.engines.keyspace.scripting import Scripts
@@ -447,7 +447,7 @@ class Service:
         if self.paused_until_ms:
             self.paused_until_ms = 0
             self.pause_all = False
-            self.outbox.append(Resume())
+            self.outbox.append(Signal.RESUME)
 
     # --- time -------------------------------------------------------------------------------------------------------
 
@@ -458,7 +458,7 @@ class Service:
         self.keyspace.maintain(now_ms)
         if self.short_of_room and not self.keyspace.is_making_room:
             self.short_of_room = False
-            self.outbox.append(Resume())
+            self.outbox.append(Signal.RESUME)
         if self.tracking is not None:
             self.tracking.trim()
         self.serve(now_ms)  # keys may have expired that somebody wants to know of
@@ -477,7 +477,7 @@ class Service:
             self.release(session, session.wait.block.nothing)
 
     def _alarmed(self) -> None:
-        self.outbox.append(ALARM)
+        self.outbox.append(Signal.ALARM)
 
     # --- figures ----------------------------------------------------------------------------------------------------
 

@@ -24,7 +24,7 @@ from binascii import crc32
 from typing import TYPE_CHECKING
 
 from minidist.engines.keyspace.errors import CommandError, Postponed, printable
-from minidist.engines.keyspace.outputs import BROADCAST, Push
+from minidist.engines.keyspace.outputs import Push, Signal
 from minidist.engines.keyspace.registry import Command
 from minidist.engines.keyspace.waiting import Block
 from minidist.wire.resp_plain import Command as Arguments
@@ -203,7 +203,7 @@ class Tracking:
                 prefix.keys[key] = by
                 if not self._gathering:
                     self._gathering = True
-                    self.service.outbox.append(BROADCAST)
+                    self.service.outbox.append(Signal.BROADCAST)
         self._forget(key, by)
 
     def _forget(self, key: bytes, by: "Session | None") -> None:

@@ -5,7 +5,7 @@ import random
 import pytest
 
 from minidist.engines.keyspace.eviction import Policy
-from minidist.engines.keyspace.outputs import Resume
+from minidist.engines.keyspace.outputs import Signal
 from minidist.engines.keyspace.tables import NEVER
 
 LIMIT = 2_000_000
@@ -268,7 +268,7 @@ def test_a_write_waits_until_a_large_one_before_it_has_been_made_room_for(world,
         assert reply == b"+OK\r\n"
         assert world.keyspace.used_bytes <= LIMIT + len(large) + 1000
     assert waited
-    assert any(isinstance(output, Resume) for output in world.service.outbox) or not world.service.short_of_room
+    assert Signal.RESUME in world.service.outbox or not world.service.short_of_room
 
 
 def test_a_write_that_waits_is_refused_when_nothing_more_may_go(world, client):
@@ -282,7 +282,7 @@ def test_a_write_that_waits_is_refused_when_nothing_more_may_go(world, client):
     while world.keyspace.alarm_ms == 0:
         world.service.wake(world.now_ms)
     assert not world.service.short_of_room
-    assert any(isinstance(output, Resume) for output in world.service.outbox)
+    assert Signal.RESUME in world.service.outbox
     assert client.send("SET", "another", "x").startswith(b"-OOM")
 
 

@@ -5,7 +5,7 @@ import pytest
 from minidist.engines.keyspace.acl import shown_users
 from minidist.engines.keyspace.acl_rules import add_from_line
 from minidist.engines.keyspace.commands import all_commands
-from minidist.engines.keyspace.outputs import Admitted, Alarm, End, Named, Resume
+from minidist.engines.keyspace.outputs import Admitted, End, Named, Signal
 from minidist.engines.keyspace.users import Users, hashed
 
 SECRET = {b"default": b"secret", b"ann": b"pw"}
@@ -97,7 +97,7 @@ class TestPausing:
         world.wait(999)
         assert run(other, "GET a") == (0, b"")
         world.wait(1)
-        assert Resume() in world.service.outbox
+        assert Signal.RESUME in world.service.outbox
         assert run(other, "GET a", "GET b") == (2, b"$-1\r\n" * 2)
 
     def test_only_writes_wait(self, world, client):
@@ -126,7 +126,7 @@ class TestPausing:
 
     def test_the_alarm_tells_when(self, world, client):
         client.send("CLIENT", "PAUSE", "1000")
-        assert any(isinstance(output, Alarm) for output in world.service.outbox)
+        assert Signal.ALARM in world.service.outbox
         assert world.keyspace.alarm_ms == world.now_ms + 1000
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from minidist.engines.keyspace.eviction import Policy
-from minidist.engines.keyspace.outputs import Broadcast, Push, Release
+from minidist.engines.keyspace.outputs import Push, Release, Signal
 from minidist.wire.resp import CommandReader, Limits, encode_command
 from minidist.wire.resp_plain import split_inline
 from minidist.wire.resp_replies import bulks
@@ -73,7 +73,7 @@ class OnTheEngine:
         service = self.world.service
         while service.outbox:
             output = service.outbox.pop(0)
-            if isinstance(output, Broadcast):
+            if output is Signal.BROADCAST:
                 service.tracking.broadcast()
             elif isinstance(output, Push):
                 for session in output.sessions:
@@ -180,7 +180,7 @@ def told(world):
 
     def told():
         service = world.service
-        if any(isinstance(output, Broadcast) for output in service.outbox):
+        if Signal.BROADCAST in service.outbox:
             service.tracking.broadcast()
         pushed = [output.message for output in service.outbox if isinstance(output, Push)]
         service.outbox.clear()

@@ -2,7 +2,7 @@
 
 import pytest
 
-from minidist.engines.keyspace.outputs import Release, Resume
+from minidist.engines.keyspace.outputs import Release, Signal
 
 
 @pytest.fixture
@@ -315,7 +315,7 @@ class TestOtherStates:
         commands = [(b"BLPOP", b"k", b"1")]
         assert world.service.run(a.session, commands, world.now_ms) == (0, b"")
         world.wait(1000)
-        assert Resume() in world.service.outbox
+        assert Signal.RESUME in world.service.outbox
         assert world.service.run(a.session, commands, world.now_ms) == (1, b"")
         world.wait(1000)
         assert replies(a) == b"*-1\r\n"
