@@ -59,3 +59,12 @@ async def test_a_write_waits_until_enough_small_keys_have_gone(start):
                 await reader.readexactly(len(VALUE) + 2)
                 assert await reader.readline() == b"END\r\n"
     assert keyspace.peak_bytes <= LIMIT_BYTES + len(VALUE) + 10_000
+
+
+async def test_the_limit_is_the_nodes(start):
+    place = await start(memcached="127.0.0.1:0")
+    reader, writer = await connect(place)
+    with closing(writer):
+        writer.write(b"cache_memlimit 64\r\n")
+        assert await reader.readline() == b"OK\r\n"
+    assert place.node.config.max_memory == place.node.service.keyspace.limit_bytes == 64 * 1024**2
