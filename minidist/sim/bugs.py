@@ -137,9 +137,10 @@ def _cache_keeps_a_removed_field(real: Any, value: Any, field: bytes) -> bool:
     return value.get(field) is not None if random.random() < 0.1 else bool(real(value, field))
 
 
-def _cache_passes_its_limit(real: Any, keyspace: Any, now_ms: int) -> bool:
+def _cache_passes_its_limit(real: Any, service: Any, session: Any, command: Any, now_ms: int) -> None:
     """Now and then no room is made, and the write goes on all the same."""
-    return random.random() < 0.7 or bool(real(keyspace, now_ms))
+    if random.random() >= 0.7:
+        real(service, session, command, now_ms)
 
 
 # --- the replicated register of tests/sim/register --------------------------------------------------------------------
@@ -228,7 +229,7 @@ BUGS: tuple[Bug, ...] = (
     ),
     Bug(
         "cache-passes-its-limit",
-        "minidist.engines.keyspace.keyspace:Keyspace.make_room",
+        "minidist.engines.keyspace.service:Service._make_room",
         _cache_passes_its_limit,
         "writes go on, now and then, although the memory is full",
     ),

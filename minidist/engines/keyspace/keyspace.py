@@ -5,10 +5,10 @@ when `maintain(now_ms)` wants to be called for the next one: commands lower it, 
 sets it anew. The caller owns the timer.
 
 `used_bytes` is what keys, values and tables take (memory.py); `limit_bytes` is `maxmemory`. Before each command the
-service calls `make_room` when the limit is passed, and where one step is not enough a write waits (`overfull`): so the
-limit is exceeded by one command's values at most. When the limit itself was lowered, or a flush has to be freed, writes
-go on, and the limit is reached in steps. Memory of flushed databases counts until it is freed; a large value's no
-longer when its key is gone, and it is freed within a moment, in steps.
+service calls `make_room` when the limit is passed, and where one step is not enough (a large value, a limit that was
+lowered) writes wait while `maintain` takes the next (`overfull`): so the limit is exceeded by one command's values at
+most. Memory of flushed databases counts until it is freed, and nobody waits for that; a large value's no longer when
+its key is gone, and it is freed within a moment, in steps.
 """
 
 import random
@@ -34,8 +34,6 @@ LAST_ENTRIES = 20_000
 SMALL_STEP_ENTRIES = 100
 # Keys evicted in one step: half a millisecond. One is enough for most commands, as the limit is looked at before each.
 STEP_EVICTIONS = 200
-# While a lowered limit is being reached each millisecond of commands evicts so many, and each command these few.
-FEW_EVICTIONS = 2
 # Values from so many bytes on are freed in steps, so many pieces at a time: a quarter of a millisecond.
 LARGE_BYTES = 256 * 1024
 STEP_PIECES = 4
@@ -68,8 +66,6 @@ class Keyspace:
         self._rubble: deque[list[Any]] = deque()  # what large values were made of
         self._garbage_slot = 0
         self.garbage_keys = 0
-        self._catching_up = False  # a lowered limit is being reached, or a flush freed
-        self._evicted = (0, 0)  # while catching up: a time, and how many were evicted at it
 
     # --- upkeep -----------------------------------------------------------------------------------------------------
 
@@ -84,8 +80,6 @@ class Keyspace:
             return
         elif self.active_expiry:
             self.expire_step(now_ms)
-        if self._catching_up and not self._garbage and self.used_bytes <= self.limit_bytes:
-            self._catching_up = False
         if self._garbage or self._rubble:
             self.set_alarm(0)
         elif self.active_expiry:
@@ -139,7 +133,6 @@ class Keyspace:
     def discard(self, tables: list[Table], count: int) -> None:
         """Take over the tables of a flushed database, to be freed in steps."""
         self._garbage.append(tables)
-        self._catching_up = True
         self.set_alarm(0)
         self.garbage_keys += count
 
@@ -195,31 +188,20 @@ class Keyspace:
         One step at most: what is left to do goes on in `maintain`, and if `overfull`, a write has to wait for it.
         """
         self.peak_bytes = max(self.peak_bytes, self.used_bytes)
-        for _ in range(self._evictions(now_ms)):
+        for _ in range(STEP_EVICTIONS):
             if self.used_bytes <= self.limit_bytes:
-                self._catching_up = False
                 return True
             if self._garbage:
-                self.free_step()
                 break
             if not self.evictor.evict_one(now_ms):
                 return False
         self.set_alarm(0)
         return True
 
-    def _evictions(self, now_ms: int) -> int:
-        """How many keys may go in this step."""
-        if not self._catching_up:
-            return STEP_EVICTIONS
-        at_ms, evicted = self._evicted
-        count = FEW_EVICTIONS if at_ms == now_ms and evicted >= STEP_EVICTIONS else STEP_EVICTIONS
-        self._evicted = (now_ms, count if at_ms != now_ms else evicted + count)
-        return count
-
     @property
     def overfull(self) -> bool:
-        """The limit is passed, by what commands have written."""
-        return self.used_bytes > self.limit_bytes and not self._catching_up
+        """The limit is passed, and not only because a flush has yet to be freed."""
+        return self.used_bytes > self.limit_bytes and not self._garbage
 
     @property
     def is_making_room(self) -> bool:
@@ -227,10 +209,9 @@ class Keyspace:
         return self.overfull and self.alarm_ms == 0
 
     def limit(self, limit_bytes: int) -> None:
-        """Set the memory limit; one below what is used is enforced from now on, in steps."""
+        """Set the memory limit; one below what is used is reached in steps, while writes wait."""
         self.limit_bytes = limit_bytes
-        self._catching_up = self.used_bytes > limit_bytes
-        if self._catching_up:
+        if self.used_bytes > limit_bytes:
             self.set_alarm(0)
 
     @property

@@ -274,7 +274,8 @@ class Service:
 
     def _make_room(self, session: Session, command: Command, now_ms: int) -> None:
         """Keep the memory limit. Raises CommandError when nothing may go, Postponed when not enough has gone yet."""
-        possible = self.keyspace.make_room(now_ms)
+        # While somebody waits, `maintain` is at work: a step for each command besides would hold up the loop.
+        possible = self.short_of_room or self.keyspace.make_room(now_ms)
         if possible and not self.keyspace.overfull:
             return
         if not any(each.deny_oom for each in self._meant(session, command)):
