@@ -34,7 +34,8 @@ EvictionPolicy = Literal[
 ]
 
 
-@dataclass(frozen=True, kw_only=True)
+# Without what dataclasses could do besides: nobody compares or shows it, and making that costs half a millisecond.
+@dataclass(frozen=True, kw_only=True, repr=False, eq=False)
 class CacheConfig(Config):
     """What `minidist cache` can be told."""
 
