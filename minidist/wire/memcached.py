@@ -33,6 +33,14 @@ def number(word: bytes) -> int | None:
     return value if value <= LARGEST else None
 
 
+def only_get(data: bytes) -> bytes | None:
+    """The key of a read that is one `get` of one key, as most reads are; None for any other."""
+    if data[:4] != b"get " or data[-2:] != b"\r\n":
+        return None
+    key = data[4:-2]
+    return key if len(key) <= LONGEST_KEY_BYTES and key.split() == [key] else None
+
+
 @dataclass(slots=True)
 class Request:
     """One request: its words, and the block that came with it. `last` is False for a part of a `get` with more."""

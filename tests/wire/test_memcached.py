@@ -14,6 +14,7 @@ from minidist.wire.memcached import (
     Refused,
     Request,
     RequestReader,
+    only_get,
 )
 
 DIALOGUE = (
@@ -99,3 +100,21 @@ def test_the_inspector_names_requests():
     ]
     assert [data[end - 2 : end] for *_, end in found] == [b"\r\n"] * 5
     assert inspector.error_reply(b"get k\r\n", "busy\nnow") == b"SERVER_ERROR busy now\r\n"
+
+
+KEYS = st.binary(max_size=8) | st.sampled_from([b"k" * 250, b"k" * 251, b"a b", b"a\x0bb", b"a\r", b""])
+
+
+@given(
+    name=st.sampled_from([b"get", b"gets", b"get\t", b"GET", b" get"]),
+    key=KEYS,
+    end=st.sampled_from([b"\r\n", b"\n", b""]),
+)
+def test_one_get_is_what_the_reader_reads(name, key, end):
+    """And whatever is not only that is left to it."""
+    data = name + b" " + key + end
+    found = only_get(data)
+    if found is not None:
+        assert RequestReader(1000).feed(data) == [Request([b"get", found])]
+    elif name == b"get" and end == b"\r\n" and key.isalnum() and len(key) <= 250:
+        raise AssertionError(data)

@@ -14,7 +14,7 @@ from minidist import __version__
 from minidist.engines.keyspace.errors import Postponed
 from minidist.engines.keyspace.memcached import Memcached
 from minidist.runtime.connection import Connection
-from minidist.wire.memcached import MemcachedInspector, Refused, Request, RequestReader
+from minidist.wire.memcached import MemcachedInspector, Refused, Request, RequestReader, only_get
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -44,6 +44,7 @@ async def open_memcached(node: Cache, address: Address) -> Memcached:
         address,
         lambda listener: MemcachedConnection(listener, node, memcached),
         inspector=MemcachedInspector(),
+        outgoing=node.round,
     )
     return memcached
 
@@ -74,6 +75,12 @@ class MemcachedConnection(Connection):
 
     def data_received(self, data: bytes) -> None:
         self.touched = True
+        if not self.left and self.reader.idle and not self.closing and (key := only_get(data)) is not None:
+            round_ = self.node.round
+            if not round_:
+                round_.begin()
+            round_.append((self, self.memcached.get(key, round_.now_ms)))
+            return
         self.left.extend(self.reader.feed(data))
         if not self.postponed:
             self.go_on()

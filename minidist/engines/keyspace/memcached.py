@@ -7,6 +7,7 @@ the newest MOST_IDS are remembered, and a forgotten one makes `cas` answer EXIST
 Times: 0 lives for ever, up to 30 days is from now, more is Unix time, a negative one has passed. Service time.
 """
 
+from binascii import crc_hqx
 from collections.abc import Callable
 from typing import Protocol
 
@@ -16,6 +17,7 @@ from minidist.engines.keyspace.errors import CommandError, Postponed
 from minidist.engines.keyspace.service import Service
 from minidist.engines.keyspace.tables import NEVER, Entry
 from minidist.engines.keyspace.texts import Flagged, is_string, text
+from minidist.structures.slots import OPENING_BRACE, SLOT_MASK, tagged_slot
 from minidist.wire.memcached import BAD_FORMAT, LARGEST, META, READING, STORING, Request, number
 
 THIRTY_DAYS_S = 30 * 24 * 3600
@@ -81,6 +83,24 @@ class Memcached:
         return b"" if noreply else reply
 
     # --- reading ----------------------------------------------------------------------------------------------------
+
+    def get(self, key: bytes, now_ms: int) -> bytes:
+        """What `run` answers to `get` of one key: it is most of what a cache is asked."""
+        database = self.database
+        slot = (tagged_slot(key) if OPENING_BRACE in key else crc_hqx(key, 0)) & SLOT_MASK
+        entry = database.tables[slot].get(key)
+        keyspace = database.keyspace
+        if (
+            entry is None
+            or entry.expires_ms <= now_ms
+            or (value := entry.value).__class__ is not bytes
+            or keyspace.evictor.counts_uses
+        ):
+            return self.run(Request([b"get", key]), now_ms) or b""
+        entry.touched_ms = now_ms
+        keyspace.hits += 1
+        self.counts["cmd_get"] += 1
+        return b"VALUE %b 0 %d\r\n%b\r\nEND\r\n" % (key, len(value), value)
 
     def _read(self, request: Request, now_ms: int) -> bytes:
         words = request.words

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from minidist.engines.keyspace.eviction import Policy
 from minidist.engines.keyspace.memcached import Memcached
-from minidist.wire.memcached import MemcachedInspector, Refused, RequestReader
+from minidist.wire.memcached import MemcachedInspector, Refused, Request, RequestReader
 
 Ask = Callable[[bytes], bytes]
 
@@ -318,3 +318,25 @@ def test_a_value_that_is_too_long_a_number_is_none(ask):
     assert ask(b"set k 0 0 %d\r\n%b\r\n" % (len(NINES), NINES)) == b"STORED\r\n"
     assert ask(b"incr k 1\r\n").startswith(b"CLIENT_ERROR cannot increment")
     assert ask(b"ma k\r\n").startswith(b"CLIENT_ERROR cannot increment")
+
+
+def test_get_of_one_key_is_what_run_answers(world):
+    client = world.client()
+    client.send("SET", "plain", "v")
+    client.send("SET", "timed", "v", "PX", "100")
+    client.send("APPEND", "long", "x" * 300)
+    client.send("APPEND", "long", "y")
+    client.send("LPUSH", "list", "v")
+    memcached = Memcached(world.service, "x", lambda at_ms, callback: None)
+    memcached.run(Request([b"set", b"flagged", b"7", b"0", b"1"], b"v"), world.now_ms)
+    for policy in (Policy.ALLKEYS_LRU, Policy.ALLKEYS_LFU):
+        world.service.evict_by(policy)
+        for key in (b"plain", b"{plain}", b"timed", b"long", b"list", b"flagged", b"nothing"):
+            hits, count = world.keyspace.hits, memcached.counts["cmd_get"]
+            got = memcached.get(key, world.now_ms)
+            after = (world.keyspace.hits - hits, memcached.counts["cmd_get"] - count)
+            hits, count = world.keyspace.hits, memcached.counts["cmd_get"]
+            assert memcached.run(Request([b"get", key]), world.now_ms) == got
+            assert after == (world.keyspace.hits - hits, memcached.counts["cmd_get"] - count)
+    world.wait(200)
+    assert memcached.get(b"timed", world.now_ms) == b"END\r\n"
