@@ -106,8 +106,8 @@ def ours(policy: Policy) -> Cache:
         run(b"SET", b"key:%08d" % key, VALUE)
     service.keyspace.limit(service.keyspace.used_bytes)
     run(b"FLUSHALL")
-    while service.keyspace.garbage_keys:
-        service.keyspace.free_step()
+    while service.keyspace.alarm_ms == 0:
+        service.wake(next(now))
     service.evict_by(policy)
 
     def ask(key: int) -> bool:
