@@ -191,7 +191,7 @@ class TestExpiry:
         for number in range(30_000):
             database.put(b"%d" % number, b"v", NOW, NOW + 1)
         keyspace.maintain(NOW + 1)
-        assert 1000 <= keyspace.expired_keys < 1100
+        assert 250 <= keyspace.expired_keys < 350
         while database.count > 20_000:
             keyspace.maintain(NOW + 1)
         expired_before = keyspace.expired_keys
@@ -311,7 +311,7 @@ class TestAMillionKeys:
 
     def test_expiring_and_flushing(self, million):
         steps = [self.timed(lambda: million.maintain(NOW + 1000)) for _ in range(100)]
-        assert million.expired_keys >= 50_000
+        assert million.expired_keys >= 10_000
         assert self.worst_of(steps) < self.LONGEST_STEP_S
         steps = [self.timed(million.flush)]
         steps += [self.timed(lambda: million.maintain(NOW + 1000)) for _ in range(100)]

@@ -67,7 +67,7 @@ class OnTheEngine:
     def close(self, name):
         self.world.service.close(self.clients.pop(name).session)
 
-    def say(self, name, words):
+    def say(self, name, words, answered):
         """Run a command, and do what is asked of the shell."""
         self.readers[name].feed(self.clients[name].send(*words))
         service = self.world.service
@@ -100,6 +100,7 @@ class OnARealServer:
         self.clients = {}
         self.ids = {}
         self.queueing = ""
+        self.first = []  # that the last one who spoke was sent
 
     def open(self, name):
         self.clients[name] = self.connect()
@@ -112,19 +113,22 @@ class OnARealServer:
         while f"id={self.ids[name]} " in other.show(b"CLIENT", b"LIST"):
             pass
 
-    def say(self, name, words):
+    def say(self, name, words, answered):
+        """An answer is waited for: a question in the same read would be answered before what is broadcast."""
         self.clients[name].socket.sendall(encode_command(words))
+        self.first = [self.clients[name].read()] if answered else []
         if words[0] in (b"MULTI", b"EXEC"):
             self.queueing = name if words[0] == b"MULTI" else ""
 
     def heard(self, name):
         client = self.clients[name]
+        first, self.first = self.first, []
         if name == self.queueing:
-            return [client.read()]  # a question would be queued
+            return first  # a question would be queued
         # A CLIENT command leaves CLIENT CACHING as it is; but in protocol 2 a subscriber may only say PING.
         client.socket.sendall(encode_command([b"PING", b"heard"] if name == "r" else NONSENSE))
         answers = ("!ERR client-id should be greater than 0", '"heard"', '["pong", "heard"]')
-        return list(iter(lambda: "" if (shown := client.read()) in answers else shown, ""))
+        return first + list(iter(lambda: "" if (shown := client.read()) in answers else shown, ""))
 
 
 def play(path, side):
@@ -141,7 +145,7 @@ def play(path, side):
             side.close(step.name)
             there.remove(step.name)
             continue
-        side.say(step.name, split_inline(filled(step.command).encode()))
+        side.say(step.name, split_inline(filled(step.command).encode()), step.reply != "(nothing)")
         for name in [step.name, *(other for other in there if other != step.name)]:
             expected = [filled(message) for message in step.messages.get(name, ())]
             if name == step.name and step.reply != "(nothing)":
